@@ -1,0 +1,52 @@
+"""The incident beam as a set of plane waves."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .rotations import axis_rotation
+
+
+def centred_grid(width: float, count: int) -> Float[Tensor, "count"]:
+    """``count`` values evenly over ``[-width/2, width/2]``, both ends included; zero alone for one value."""
+    return torch.linspace(-width / 2, width / 2, count, dtype=torch.float64) if count > 1 else torch.zeros(1).double()
+
+
+def divergence_grid(
+    widths: tuple[float, float], counts: tuple[int, int], trim: bool = True
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Angles [rad] (horizontal, vertical) of a divergent beam, by default trimmed to an ellipse.
+
+    Args:
+        widths: Full widths [rad], horizontal and vertical.
+        counts: Numbers of angles, horizontal and vertical.
+        trim: Leave out the corners outside the ellipse (with 10 % margin, as nanoBragg does).
+    """
+    h, v = torch.meshgrid(*(centred_grid(w, n) for w, n in zip(widths, counts, strict=True)), indexing="ij")
+    h, v = h.flatten(), v.flatten()
+    if not trim or min(widths) <= 0:
+        return h, v
+    radius2 = torch.zeros_like(h)
+    for angle, width, count in zip((h, v), widths, counts, strict=True):
+        step = width / max(count - 1, 1)
+        radius2 = radius2 + (angle**2 - step**2 / 4 * (1 - count % 2)) / width**2
+    inside = 4 * radius2 <= 1.1
+    return h[inside], v[inside]
+
+
+def tilted_directions(
+    beam: Float[Tensor, "3"],
+    polarization_axis: Float[Tensor, "3"],
+    horizontal: Float[Tensor, "n"],
+    vertical: Float[Tensor, "n"],
+) -> Float[Tensor, "n 3"]:
+    """Directions of the plane waves of a divergent beam.
+
+    The beam is turned about the polarisation axis by ``vertical`` and then about the normal of beam and
+    polarisation axis by ``horizontal`` [rad].
+
+    References: sources of nanoBragg.
+    """
+    normal = torch.linalg.cross(beam, polarization_axis)
+    turned = axis_rotation(polarization_axis.expand(len(vertical), 3), vertical) @ beam
+    return (axis_rotation(normal.expand(len(horizontal), 3), horizontal) @ turned[..., None])[..., 0]

@@ -1,0 +1,162 @@
+r"""Bragg spots by summing over samples: mosaic blocks, spindle positions, plane waves, sub-pixels, sensor layers.
+
+.. math:: I = r_e^2\,\Phi\,|F_\mathrm{latt}^{max}|^2 \sum_q f_q \sum_m w_m F^2(h_{qm}) P(h_{qm})
+
+where q runs over sub-pixels, layers and plane waves, f is solid angle x absorbed fraction x polarisation x weight and
+m runs over spindle positions and mosaic blocks.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..constants import R_E_SQUARED
+from ..detector import absorbed_fraction, solid_angle
+from ..experiment import Beam, Crystal, Experiment, Panel, Scan
+from ..kernels.lattice_sum import Settings, lattice_sum
+from ..polarization import kahn_factor
+from ..rotations import axis_rotation
+from .lattice import Shape, Square
+from .mosaic import DomainSample, domain_rotations
+from .structure_factors import flat_values
+
+BLOCK = 1 << 18
+"""Scattering vectors that are held at a time; the backward pass computes each block again."""
+
+
+def orientations(
+    crystal: Crystal, scan: Scan, domains: DomainSample
+) -> tuple[Float[Tensor, "samples 3 3"], Float[Tensor, "samples"]]:
+    """Rows a, b, c [A] of every block at every spindle position, and their weights.
+
+    The misset acts first, then the spindle, then the misorientation of the block.
+    """
+    spindle = axis_rotation(scan.axis.expand(len(scan.phi), 3), scan.phi)
+    blocks = domain_rotations(domains, crystal.mosaic_spread)
+    turns = blocks[None] @ spindle[:, None]
+    rows = (turns @ crystal.direct.T).mT.flatten(0, 1)
+    return rows, torch.outer(scan.weight, domains.weights).flatten()
+
+
+def subpixel_points(
+    panel: Panel, pixels: Int[Tensor, "pixels 2"], oversample: int
+) -> Float[Tensor, "pixels layers subpixels 3"]:
+    """Centres of the sub-pixels [m] at the depth of each sensor layer."""
+    steps = (torch.arange(oversample, device=pixels.device) + 0.5) / oversample
+    offsets = torch.cartesian_prod(steps, steps).view(-1, 2).to(panel.origin.dtype)
+    points = panel.positions(pixels[:, None, :] + offsets)[:, None]
+    if panel.sensor is None:
+        return points
+    return points + panel.sensor.depths[:, None, None] * panel.normal
+
+
+def point_weights(
+    panel: Panel, points: Float[Tensor, "pixels layers subpixels 3"]
+) -> Float[Tensor, "pixels layers subpixels"]:
+    """Solid angle [sr] times absorbed fraction, divided by the number of sub-pixels."""
+    weights = solid_angle(points, panel.close_distance, panel.pixel_size) / points.shape[2]
+    if panel.sensor is None:
+        return weights
+    flight = points[:, 0] / points[:, 0].norm(dim=-1, keepdim=True)
+    absorbed = absorbed_fraction(flight, panel.normal, panel.sensor.attenuation, panel.sensor.edges)
+    return weights * absorbed.transpose(1, 2)
+
+
+def polarization(beam: Beam, flight: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch sources"]:
+    """Polarisation factor for each plane wave; one where the beam has none."""
+    if beam.kahn is None:
+        return flight.new_ones(*flight.shape[:-1], len(beam.weight))
+    return kahn_factor(beam.direction, flight[..., None, :], beam.polarization_axis, beam.kahn)
+
+
+class SampledBragg(nn.Module):
+    """Photons in each pixel from the Bragg spots of a mosaic crystal.
+
+    Args:
+        domains: Frozen sample of misorientations, scaled by the crystal's mosaic spread.
+        shape: Interference function of a block.
+        oversample: Sub-pixels along each edge of a pixel; each has its own solid angle and polarisation.
+        d_min: Resolution limit [A]; zero for none.
+        dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
+    """
+
+    def __init__(
+        self,
+        domains: DomainSample,
+        shape: Shape | None = None,
+        oversample: int = 1,
+        d_min: float = 0.0,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        for name, value in domains._asdict().items():
+            self.register_buffer(f"domain_{name}", value)
+        self.shape = shape or Square()
+        self.oversample = oversample
+        self.d_min = d_min
+        self.dtype = dtype
+
+    @property
+    def domains(self) -> DomainSample:
+        """The sample of misorientations."""
+        return DomainSample(self.domain_axes, self.domain_angles, self.domain_weights)
+
+    def forward(
+        self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None
+    ) -> Float[Tensor, "pixels"]:
+        """Expected photons.
+
+        Args:
+            experiment: What to simulate.
+            pixels: Indices (slow, fast) of the pixels wanted; ``None`` for all, fast running fastest.
+
+        Returns:
+            Photons a pixel, in the simulator's precision.
+        """
+        pixels = experiment.panel.all_pixels() if pixels is None else pixels
+        crystal = experiment.crystal
+        rows, weights = orientations(crystal, experiment.scan, self.domains)
+        parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)
+        amplitudes = flat_values(experiment.structure_factors)
+        scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
+
+        def block(part: Tensor) -> Tensor:
+            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes)
+
+        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
+        step = max(1, BLOCK // (layers * self.oversample**2 * len(experiment.beam.weight)))
+        parts = pixels.split(step) if len(pixels) else (pixels,)
+        if len(parts) > 1 and torch.is_grad_enabled() and _carries_gradient(experiment):
+            images = [checkpoint(block, part, use_reentrant=False) for part in parts]
+        else:
+            images = [block(part) for part in parts]
+        return torch.cat(images).to(self.dtype)
+
+    def _relative(
+        self,
+        experiment: Experiment,
+        pixels: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        parameters: Tensor,
+        amplitudes: Tensor,
+    ) -> Float[Tensor, "pixels"]:
+        """The double sum of the module's equation, without its leading factor."""
+        beam, panel, table = experiment.beam, experiment.panel, experiment.structure_factors
+        points = subpixel_points(panel, pixels, self.oversample)
+        flight = points / points.norm(dim=-1, keepdim=True)
+        scattering = (flight[..., None, :] - beam.direction) / beam.wavelength[:, None]
+        f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
+        if self.d_min > 0:
+            f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
+        settings = Settings(self.shape, table.h_min, tuple(table.table.shape), self.dtype)
+        y = lattice_sum(scattering.flatten(0, -2), rows, weights, parameters, amplitudes, settings)
+        return (f.flatten(1) * y.view(len(pixels), -1)).sum(-1)
+
+
+def _carries_gradient(experiment: Experiment) -> bool:
+    """Whether any tensor of the experiment takes part in reverse-mode differentiation."""
+    parts = (experiment.beam, experiment.panel, experiment.crystal, experiment.scan, experiment.structure_factors)
+    tensors = [v for part in parts for v in vars(part).values()]
+    return any(isinstance(v, Tensor) and v.requires_grad for v in tensors)
