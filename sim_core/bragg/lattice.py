@@ -2,7 +2,7 @@ r"""Interference functions |F_latt|^2 of one block of unit cells, with their slo
 
 Each function repeats with period one in h, so it is evaluated at x = h - round(h): the direct form loses the peak to
 cancellation in single precision. A shape splits into an amplitude, which depends on the number of cells alone, and a
-profile of x [rows, 3, samples] with a vector of profile parameters; the profile's slopes are written out, because the
+profile of x [3, rows, samples] with a vector of profile parameters; the profile's slopes are written out, because the
 sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice_sum`).
 """
 
@@ -19,8 +19,8 @@ class Slopes(NamedTuple):
     """A profile, its derivative with respect to x and with respect to its parameters."""
 
     value: Float[Tensor, "rows samples"]
-    d_x: Float[Tensor, "rows 3 samples"]
-    d_parameters: Float[Tensor, "rows parameters samples"]
+    d_x: Float[Tensor, "3 rows samples"]
+    d_parameters: Float[Tensor, "parameters rows samples"] | None
 
 
 class Shape(Protocol):
@@ -35,11 +35,13 @@ class Shape(Protocol):
         """Parameters of the profile, differentiable in the number of cells and in a*, b*, c* [1/A]."""
 
     def profile(
-        self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"]
     ) -> Float[Tensor, "rows samples"]:
         """Value at a distance x from the nearest lattice point."""
 
-    def slopes(self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]) -> Slopes:
+    def slopes(
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"], with_parameters: bool
+    ) -> Slopes:
         """Value and derivatives."""
 
 
@@ -63,28 +65,37 @@ class Square:
         return n_cells
 
     def profile(
-        self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"]
     ) -> Float[Tensor, "rows samples"]:
-        """Product of the three grating functions, squared."""
-        n = p[:, None]
-        u = math.pi * x
-        ratio = torch.where(u == 0, n, (n * u).sin() / u.sin())
-        return ratio.prod(dim=-2).square()
+        """Product of the three grating functions, squared; a tiny number added to x makes 0/0 the limit N."""
+        u = torch.add(_tiny(x), x, alpha=math.pi)
+        n = p.view(3, 1, 1)
+        ratio = (n * u).sin_().div_(u.sin_())
+        return (ratio[0] * ratio[1]).mul_(ratio[2]).square_()
 
-    def slopes(self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]) -> Slopes:
-        """Derivatives of the squared product; a series in x replaces the differences that cancel near a peak."""
-        n = p[:, None]
-        u = math.pi * x
-        near = (n * u).abs() < 0.05
-        sin, cos = u.sin(), u.cos()
-        sin, cos_n = torch.where(u == 0, 1.0, sin), (n * u).cos()
-        ratio = torch.where(u == 0, n, (n * u).sin() / sin)
-        steep = n * cos_n - ratio * cos
-        d_u = torch.where(near, n * _grating_slope(u, n), steep / sin)
-        d_n = torch.where(near, 1 - (n**2 / 2 - 1 / 6) * u**2, u * cos_n / sin)
-        a, b, c = ratio.unbind(dim=-2)
-        others = 2 * torch.stack([b * c, c * a, a * b], dim=-2).square() * ratio
-        return Slopes((a * b * c).square(), math.pi * others * d_u, others * d_n)
+    def slopes(
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"], with_parameters: bool
+    ) -> Slopes:
+        """Derivatives of the squared product; a series in x replaces the difference that cancels near a peak."""
+        u = torch.add(_tiny(x), x, alpha=math.pi)
+        n = p.view(3, 1, 1)
+        nu = n * u
+        sin, cos_n = u.sin(), nu.cos()
+        ratio = nu.sin().div_(sin)
+        d_u = (n * cos_n).sub_((1 - sin.square()).sqrt_().mul_(ratio)).div_(sin)
+        near = nu.abs() < 0.05
+        d_u = torch.where(near, n * _grating_slope(u, n), d_u)
+        squares = ratio.square()
+        others = torch.stack([squares[1] * squares[2], squares[2] * squares[0], squares[0] * squares[1]]).mul_(ratio)
+        d_n = None
+        if with_parameters:
+            d_n = 2 * others * torch.where(near, 1 - (n**2 / 2 - 1 / 6) * u**2, u * cos_n / sin)
+        return Slopes(squares[0] * squares[1] * squares[2], others.mul_(d_u).mul_(2 * math.pi), d_n)
+
+
+def _tiny(x: Tensor) -> Tensor:
+    """A number whose sine is itself and which no nonzero x can feel."""
+    return x.new_tensor(1e-30)
 
 
 def _grating_slope(u: Tensor, n: Tensor) -> Tensor:
@@ -102,17 +113,19 @@ class _Quadratic:
         raise NotImplementedError
 
     def profile(
-        self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"]
     ) -> Float[Tensor, "rows samples"]:
         """Value at a distance x from the nearest lattice point."""
-        return self._radial(((p.view(3, 3) @ x) * x).sum(-2))[0]
+        return self._radial((torch.tensordot(p.view(3, 3), x, 1) * x).sum(0))[0]
 
-    def slopes(self, x: Float[Tensor, "rows 3 samples"], p: Float[Tensor, "parameters"]) -> Slopes:
+    def slopes(
+        self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"], with_parameters: bool
+    ) -> Slopes:
         """Value and derivatives by the chain rule through t."""
-        qx = p.view(3, 3) @ x
-        value, slope = self._radial((qx * x).sum(-2))
-        outer = (x[..., :, None, :] * x[..., None, :, :]).flatten(-3, -2)
-        return Slopes(value, 2 * slope[..., None, :] * qx, slope[..., None, :] * outer)
+        qx = torch.tensordot(p.view(3, 3), x, 1)
+        value, slope = self._radial((qx * x).sum(0))
+        outer = slope * (x[:, None] * x[None, :]).flatten(0, 1) if with_parameters else None
+        return Slopes(value, 2 * slope * qx, outer)
 
 
 @dataclass(frozen=True)

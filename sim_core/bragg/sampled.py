@@ -19,7 +19,7 @@ from ..polarization import kahn_factor
 from ..rotations import axis_rotation
 from .lattice import Shape, Square
 from .mosaic import DomainSample, domain_rotations
-from .structure_factors import flat_values
+from .structure_factors import padded_values
 
 BLOCK = 1 << 18
 """Scattering vectors that are held at a time; the backward pass computes each block again."""
@@ -118,7 +118,7 @@ class SampledBragg(nn.Module):
         crystal = experiment.crystal
         rows, weights = orientations(crystal, experiment.scan, self.domains)
         parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)
-        amplitudes = flat_values(experiment.structure_factors)
+        amplitudes = padded_values(experiment.structure_factors)
         scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
 
         def block(part: Tensor) -> Tensor:

@@ -7,9 +7,17 @@ from torch import Tensor
 from ..experiment import StructureFactors
 
 
-def flat_values(structure_factors: StructureFactors) -> Float[Tensor, "n"]:
-    """All amplitudes in one row: the box with l running fastest, then the default."""
-    return torch.cat([structure_factors.table.flatten(), structure_factors.default.reshape(1)])
+def padded_values(structure_factors: StructureFactors) -> Float[Tensor, "n"]:
+    """The box with a layer of the default all around, l running fastest; one value for a constant."""
+    table, default = structure_factors.table, structure_factors.default
+    if table.numel() == 0:
+        return default.reshape(1)
+    for axis in range(3):
+        shape = [*table.shape]
+        shape[axis] = 1
+        layer = default.expand(shape)
+        table = torch.cat([layer, table, layer], axis)
+    return table.flatten()
 
 
 def nearest_reflection(h: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -17,13 +25,11 @@ def nearest_reflection(h: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return torch.ceil(h - 0.5)
 
 
-def flat_index(
-    hkl: Float[Tensor, "rows 3 samples"], h_min: Int[Tensor, "3"], box: tuple[int, int, int]
+def padded_index(
+    hkl: Float[Tensor, "3 rows samples"], h_min: Int[Tensor, "3"], box: tuple[int, int, int]
 ) -> Int[Tensor, "rows samples"]:
-    """Places of whole-numbered reflections in :func:`flat_values`; outside the box the last place."""
-    size = torch.tensor(box, device=hkl.device)[:, None]
-    offset = hkl.long() - h_min[:, None]
-    inside = ((offset >= 0) & (offset < size)).all(dim=-2)
-    h, k, l = offset.unbind(dim=-2)
-    last = box[0] * box[1] * box[2]
-    return torch.where(inside, (h * box[1] + k) * box[2] + l, last)
+    """Places of whole-numbered reflections in :func:`padded_values`: outside the box in its layer of the default."""
+    size = torch.tensor(box, device=hkl.device, dtype=hkl.dtype).view(3, 1, 1)
+    low = (h_min - 1).to(hkl.dtype).view(3, 1, 1)
+    h, k, l = (torch.clamp(hkl, low, low + size + 1) - low).unbind(0)
+    return h.mul(box[1] + 2).add_(k).mul_(box[2] + 2).add_(l).long()

@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import flat_index, nearest_reflection
+from ..bragg.structure_factors import padded_index, nearest_reflection
 
-TILE = 1 << 17
-"""Elements (rows x 3 x orientations) that are worked on at a time: a few of them stay in a core's cache."""
+TILE = 1 << 18
+"""Numbers (3 x rows x orientations) that are worked on at a time: small enough for a core's cache."""
 
 
 class Settings(NamedTuple):
@@ -50,7 +50,7 @@ def lattice_sum(
         orientations: Rows a, b, c [A] of each orientation of the crystal.
         weights: Weight of each orientation.
         parameters: Parameters of the profile, from :meth:`Shape.parameters`.
-        amplitudes: |F| of the reflections, from :func:`flat_values`.
+        amplitudes: |F| of the reflections, from :func:`padded_values`.
         settings: Profile, lookup and precision.
     """
     y: Tensor = _LatticeSum.apply(scattering, orientations, weights, parameters, amplitudes, settings)
@@ -65,27 +65,25 @@ class _Tile(NamedTuple):
     f2: Tensor
 
 
-def _tiles(s: Tensor, flat_a: Tensor, values: Tensor, settings: Settings) -> Iterator[_Tile]:
-    """Rows with their fractional indices [rows, 3, samples] and squared amplitudes."""
-    samples = flat_a.shape[0] // 3
-    step = max(1, TILE // (3 * samples))
-    values = values.to(settings.dtype)
+def _tiles(s: Tensor, a: Tensor, values: Tensor, settings: Settings) -> Iterator[_Tile]:
+    """Rows with their fractional indices [3, rows, samples] and squared amplitudes."""
+    a = a.permute(1, 2, 0)
+    step = max(1, TILE // (3 * a.shape[-1]))
+    f2 = values.square().to(settings.dtype)
     for start in range(0, s.shape[0], step):
         rows = slice(start, start + step)
-        h = (s[rows] @ flat_a.T).unflatten(-1, (3, samples))
+        h = s[rows] @ a
         h0 = nearest_reflection(h)
-        x = (h - h0).to(settings.dtype)
-        place = flat_index(h0, settings.h_min, settings.box) if len(values) > 1 else None
-        f2 = values.square() if place is None else values[place].square()
-        yield _Tile(rows, s[rows], x, place, f2)
+        x = h.sub_(h0).to(settings.dtype)
+        place = padded_index(h0, settings.h_min, settings.box) if len(values) > 1 else None
+        yield _Tile(rows, s[rows], x, place, f2[None] if place is None else torch.take(f2, place))
 
 
 class _LatticeSum(torch.autograd.Function):
     @staticmethod
     def forward(s: Tensor, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
-        flat_a = a.transpose(0, 1).reshape(-1, 3)
         w, p = w.to(settings.dtype), p.to(settings.dtype)
-        parts = [(t.f2 * settings.shape.profile(t.x, p)) @ w for t in _tiles(s, flat_a, values, settings)]
+        parts = [settings.shape.profile(t.x, p).mul_(t.f2) @ w for t in _tiles(s, a, values, settings)]
         return torch.cat(parts) if parts else s.new_zeros(0, dtype=settings.dtype)
 
     @staticmethod
@@ -101,53 +99,51 @@ class _LatticeSum(torch.autograd.Function):
         if grad is None:
             return (None,) * 6
         s, a, w, p, values = ctx.saved_tensors
-        needs = ctx.needs_input_grad
         dtype = ctx.settings.dtype
-        flat_a = a.transpose(0, 1).reshape(-1, 3)
-        out = [torch.zeros_like(t) if n else None for t, n in zip((s, flat_a, w, p, values), needs[:5], strict=True)]
-        for t in _tiles(s, flat_a, values, ctx.settings):
-            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p.to(dtype))
+        w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1)
+        out = [torch.zeros_like(t) if n else None for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)]
+        for t in _tiles(s, a, values, ctx.settings):
+            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, out[3] is not None)
             g = grad[t.rows, None].to(dtype)
-            per_f2 = g * value * w.to(dtype)
-            common = g * t.f2 * w.to(dtype)
-            slope = (common[:, None, :] * d_x).flatten(1)
+            common = g * w_ * t.f2
+            slope = d_x.mul_(common).to(s.dtype)
             if out[0] is not None:
-                out[0][t.rows] = slope.to(s.dtype) @ flat_a
+                out[0][t.rows] = (slope @ a_).sum(0)
             if out[1] is not None:
-                out[1] += (slope.T @ t.s.to(dtype)).to(a.dtype)
+                out[1] += slope.mT @ t.s
             if out[2] is not None:
                 out[2] += (g * t.f2 * value).sum(0).to(w.dtype)
-            if out[3] is not None:
-                out[3] += torch.einsum("rm,rpm->p", common, d_p).to(p.dtype)
+            if d_p is not None:
+                out[3] += (common * d_p).flatten(1).sum(1).to(p.dtype)
             if out[4] is not None:
-                _add_amplitude_gradient(out[4], values, per_f2, t.place)
+                _add_amplitude_gradient(out[4], values, g * w_ * value, t.place)
         if out[1] is not None:
-            out[1] = out[1].view(3, -1, 3).transpose(0, 1)
+            out[1] = out[1].transpose(0, 1)
         return (*out, None)
 
     @staticmethod
     def jvp(ctx: Any, ds: Tensor | None, da: Tensor | None, dw: Tensor | None, dp: Tensor | None, *rest: Any) -> Tensor:
         s, a, w, p, values = ctx.saved_tensors
         d_values, dtype = rest[0], ctx.settings.dtype
-        flat_a = a.transpose(0, 1).reshape(-1, 3)
-        flat_da = None if da is None else da.transpose(0, 1).reshape(-1, 3).to(dtype)
+        w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1).to(dtype)
+        da = None if da is None else da.transpose(0, 1).to(dtype)
         parts = []
-        for t in _tiles(s, flat_a, values, ctx.settings):
-            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p.to(dtype))
-            common = t.f2 * w.to(dtype)
-            slope = (common[:, None, :] * d_x).flatten(1)
+        for t in _tiles(s, a, values, ctx.settings):
+            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, dp is not None)
+            common = w_ * t.f2
+            slope = d_x.mul_(common)
             change = torch.zeros_like(value[:, 0])
             if ds is not None:
-                change = change + ((slope @ flat_a.to(dtype)) * ds[t.rows].to(dtype)).sum(-1)
-            if flat_da is not None:
-                change = change + ((slope @ flat_da) * t.s.to(dtype)).sum(-1)
+                change = change + ((slope @ a_).sum(0) * ds[t.rows].to(dtype)).sum(-1)
+            if da is not None:
+                change = change + ((slope @ da).sum(0) * t.s.to(dtype)).sum(-1)
             if dw is not None:
                 change = change + (t.f2 * value) @ dw.to(dtype)
-            if dp is not None:
-                change = change + torch.einsum("rm,rpm->rp", common, d_p) @ dp.to(dtype)
+            if d_p is not None and dp is not None:
+                change = change + (common * d_p).sum(-1).mT @ dp.to(dtype)
             if d_values is not None:
-                df2 = 2 * values * d_values
-                change = change + (value * (df2 if t.place is None else df2[t.place]).to(dtype)) @ w.to(dtype)
+                df2 = (2 * values * d_values).to(dtype)
+                change = change + (value * (df2 if t.place is None else df2[t.place])) @ w_
             parts.append(change)
         return torch.cat(parts) if parts else s.new_zeros(0, dtype=dtype)
 
