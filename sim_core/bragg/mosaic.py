@@ -59,7 +59,8 @@ def quadrature_domains(count: int) -> DomainSample:
 
     Gauss-Radau nodes in w^2 times directions of icosahedral symmetry integrate every polynomial of the
     misorientation up to the order that the budget allows: 7 nodes to order 3, 13 to 4, 25 to 5, 65 to 8,
-    97 to 9, 187 to 11. Its mean rotation is exactly zero.
+    97 to 9, 187 to 11. Each shell is turned against the one inside it, so that blocks do not line up along a radius
+    (their spots would overlap); the mean rotation of the rule is zero.
 
     Args:
         count: The largest number of nodes; the best rule within it is taken.
@@ -77,9 +78,10 @@ def quadrature_domains(count: int) -> DomainSample:
     _, shells, directions = fitting[-1]
     angles, radial = _radial_rule(shells)
     axes, angular = _directions(directions)
-    inner = torch.stack([axes.new_tensor([0.0, 0.0, 1.0])])
+    twist = axis_rotation(axes.new_tensor([1.0, 2.0, 3.0]), axes.new_tensor(0.6))
+    turned = [axes @ torch.linalg.matrix_power(twist, shell).T for shell in range(shells)]
     return DomainSample(
-        torch.cat([inner, axes.repeat(shells, 1)]),
+        torch.cat([axes.new_tensor([[0.0, 0.0, 1.0]]), *turned]),
         torch.cat([angles[:1], angles[1:].repeat_interleave(directions)]),
         torch.cat([radial[:1], torch.outer(radial[1:], angular).flatten()]),
     )

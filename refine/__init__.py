@@ -1,0 +1,1 @@
+"""Refinement of diffraction experiments."""

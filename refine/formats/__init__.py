@@ -1,0 +1,1 @@
+"""Files in and out: a path becomes checked arrays and back."""

@@ -1,0 +1,111 @@
+"""The LightningModule: a model, its parameters, a loss and an optimizer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from refine.errors import RefinementError
+from refine.losses import Loss
+from refine.optimizers import LevenbergMarquardt, NormalEquations
+from refine.parameters import Parameters
+
+
+class RefinementModule(L.LightningModule):
+    """Refines the free parameters of any model against one image; one step of the optimizer is one training step.
+
+    Args:
+        model: Maps a dictionary of parameter values to expected photons.
+        parameters: What is free, and how far it may go.
+        loss: Compares expected with observed photons.
+        observed: Photons of the model's pixels.
+        make_optimizer: Called with the raw parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Parameters,
+        loss: Loss,
+        observed: Float[Tensor, "pixels"],
+        make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.refined = parameters
+        self.loss = loss
+        self.register_buffer("observed", observed.double(), persistent=False)
+        self._make_optimizer = make_optimizer
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the raw vectors of the free parameters."""
+        return self._make_optimizer([self.refined.raw[name] for name in self.refined.free])
+
+    def forward(self, vector: Float[Tensor, "free"] | None = None) -> Float[Tensor, "pixels"]:
+        """Expected photons at the current values, or at other raw values."""
+        photons: Tensor = self.model(self.refined(vector))
+        return photons
+
+    def objective(self, vector: Float[Tensor, "free"] | None = None) -> Float[Tensor, ""]:
+        """Loss and priors at the current values, or at other raw values."""
+        return self.loss.value(self(vector), self.observed) + self.refined.penalty(self.refined(vector))
+
+    @torch.no_grad()
+    def loss_at(self, vector: Float[Tensor, "free"]) -> Float[Tensor, ""]:
+        """The objective without derivatives; infinite where it is not a number."""
+        return torch.nan_to_num(self.objective(vector), nan=torch.inf)
+
+    @torch.no_grad()
+    def normal_equations(self, vector: Float[Tensor, "free"]) -> NormalEquations:
+        """Objective, gradient and expected curvature from one forward-mode Jacobian.
+
+        Raises:
+            RefinementError: if one of them is not finite.
+        """
+        jacobian, expected = torch.func.jacfwd(lambda v: (self(v),) * 2, has_aux=True)(vector)
+        gradient = jacobian.T @ self.loss.slope(expected, self.observed)
+        curvature = jacobian.T @ (self.loss.curvature(expected)[:, None] * jacobian)
+        prior_gradient, prior_curvature = self._prior_derivatives(vector)
+        value = self.loss.value(expected, self.observed) + self.refined.penalty(self.refined(vector))
+        self._check_finite(value, gradient)
+        return NormalEquations(value, gradient + prior_gradient, curvature + prior_curvature)
+
+    def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
+        """Lowest and highest raw values."""
+        return self.refined.bounds()
+
+    def training_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
+        """One step; returns the loss before it, the loss after it where the step was small, and the largest change."""
+        before = self.refined.vector()
+        optimizer = self.optimizers()
+        second_order = isinstance(optimizer.optimizer, LevenbergMarquardt)
+        extra = {"problem": self} if second_order else {}
+        loss = optimizer.step(closure=self._closure, **extra)
+        self.refined.project()
+        step = (self.refined.vector() - before).abs().max()
+        after = self.loss_at(self.refined.vector()) if bool(step < 1e-3) else torch.full_like(step, torch.inf)
+        return {"loss": loss.detach(), "before": before, "step": step, "after": after}
+
+    def _closure(self) -> Tensor:
+        self.zero_grad()
+        with torch.enable_grad():
+            loss = self.objective()
+            self.manual_backward(loss)
+        self._check_finite(loss.detach(), torch.cat([self.refined.raw[n].grad for n in self.refined.free]))
+        return loss.detach()
+
+    def _prior_derivatives(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        def penalty(v: Tensor) -> Tensor:
+            return self.refined.penalty(self.refined(v))
+
+        return torch.func.jacfwd(penalty)(vector), torch.func.jacfwd(torch.func.jacfwd(penalty))(vector)
+
+    def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
+        if not bool(torch.isfinite(loss) & torch.isfinite(gradient).all()):
+            values = {label: float(v) for label, v in zip(self.refined.free_labels, self.refined.vector(), strict=True)}
+            raise RefinementError(f"the loss or its gradient is not finite at raw values {values}")

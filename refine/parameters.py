@@ -1,0 +1,168 @@
+"""Free and frozen parameters: a raw vector in natural steps becomes physical values in users' units.
+
+``value = initial + scale * raw``: raw values start at zero, so a frozen parameter, or a free one before the first step,
+is bit-equal to its initial value.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refine.errors import required
+
+AXES = ("x", "y", "z")
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "misset_deg": AXES,
+    "mosaic_spread_deg": (),
+    "cell": ("a", "b", "c", "alpha", "beta", "gamma"),
+    "n_cells": ("a", "b", "c"),
+    "scale": (),
+    "background": (),
+    "distance_mm": (),
+    "beam_center_mm": ("x", "y"),
+    "rotations_deg": AXES,
+    "wavelength_A": (),
+}
+"""Names of the parameters and of their components."""
+
+_UNITS = {"_deg": "deg", "_mm": "mm", "_A": "A"}
+
+
+def labels(name: str) -> list[str]:
+    """Names of the scalars of a parameter: ``misset_deg_x`` ..."""
+    return [f"{name}_{c}" for c in COMPONENTS[name]] or [name]
+
+
+def unit(name: str, index: int) -> str:
+    """Unit of one scalar of a parameter; empty for a pure number."""
+    if name == "cell":
+        return "A" if index < 3 else "deg"
+    if name == "background":
+        return "photon"
+    return next((u for ending, u in _UNITS.items() if name.endswith(ending)), "")
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter, a scalar or a vector, in users' units.
+
+    Attributes:
+        name: Name, one of :data:`COMPONENTS`.
+        initial: Where the refinement starts.
+        scale: A natural step; ``None`` for the size of the initial value (one where that is zero).
+        free: Refined or frozen.
+        lower: Lowest value allowed.
+        upper: Highest value allowed.
+        prior: Mean and standard deviation of a Gaussian prior.
+    """
+
+    name: str
+    initial: Float[Tensor, "n"]
+    scale: float | None = 1.0
+    free: bool = False
+    lower: float | None = None
+    upper: float | None = None
+    prior: tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None = None
+
+    def __post_init__(self) -> None:
+        for bound, ok in ((self.lower, self.initial.ge), (self.upper, self.initial.le)):
+            if bound is not None and not bool(ok(bound).all()):
+                limits = f"a value from {self.lower} to {self.upper}"
+                raise required(f"initial.{self.name}", limits, self.initial.tolist())
+
+
+class Parameters(nn.Module):
+    """All parameters of a model; the free ones hold one raw vector each.
+
+    Args:
+        specs: One for each parameter.
+    """
+
+    def __init__(self, specs: list[ParameterSpec]) -> None:
+        super().__init__()
+        self.specs = {spec.name: spec for spec in specs}
+        self.raw = nn.ParameterDict()
+        for spec in specs:
+            initial = spec.initial.double()
+            scale = torch.full_like(initial, spec.scale) if spec.scale is not None else initial.abs()
+            scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+            self.register_buffer(f"initial_{spec.name}", initial)
+            self.register_buffer(f"scale_{spec.name}", scale)
+            self.register_buffer(f"lower_{spec.name}", _bound(initial, spec.lower, -torch.inf))
+            self.register_buffer(f"upper_{spec.name}", _bound(initial, spec.upper, torch.inf))
+            if spec.prior is not None:
+                self.register_buffer(f"mean_{spec.name}", spec.prior[0].double().expand_as(initial).clone())
+                self.register_buffer(f"sigma_{spec.name}", spec.prior[1].double().expand_as(initial).clone())
+            if spec.free:
+                self.raw[spec.name] = nn.Parameter(torch.zeros_like(initial))
+
+    @property
+    def free(self) -> list[str]:
+        """Names of the free parameters, in the order of the raw vector."""
+        return list(self.raw.keys())
+
+    @property
+    def free_labels(self) -> list[str]:
+        """Names of the free scalars, in the order of the raw vector."""
+        return [label for name in self.free for label in labels(name)]
+
+    def vector(self) -> Float[Tensor, "free"]:
+        """The raw values of all free parameters in one row, detached."""
+        return torch.cat([self.raw[name].detach() for name in self.free])
+
+    def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
+        """Lowest and highest raw values."""
+        low, high = (
+            torch.cat(
+                [(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free]
+            )
+            for side in ("lower", "upper")
+        )
+        return low, high
+
+    def scales(self) -> Float[Tensor, "free"]:
+        """Natural steps of the free scalars."""
+        return torch.cat([self._get("scale", name) for name in self.free])
+
+    def forward(self, vector: Float[Tensor, "free"] | None = None) -> dict[str, Float[Tensor, "..."]]:
+        """Physical values by name; scalars have no dimension.
+
+        Args:
+            vector: Raw values instead of the module's own, for derivatives.
+        """
+        raw = dict(self.raw.items()) if vector is None else self._split(vector)
+        values = {}
+        for name in self.specs:
+            value = self._get("initial", name)
+            if name in raw:
+                value = value + self._get("scale", name) * raw[name]
+            values[name] = value if COMPONENTS[name] else value[0]
+        return values
+
+    def penalty(self, values: dict[str, Float[Tensor, "..."]]) -> Float[Tensor, ""]:
+        """Twice the negative logarithm of the priors."""
+        total = self._get("initial", next(iter(self.specs))).new_zeros(())
+        for name, spec in self.specs.items():
+            if spec.prior is not None and spec.free:
+                total = total + ((values[name] - self._get("mean", name)) / self._get("sigma", name)).square().sum()
+        return total
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Move raw values that left their bounds back onto them."""
+        low, high = (self._split(b) for b in self.bounds())
+        for name, raw in self.raw.items():
+            raw.clamp_(low[name], high[name])
+
+    def _split(self, vector: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.free, vector.split([self.raw[n].numel() for n in self.free]), strict=True))
+
+    def _get(self, kind: str, name: str) -> Tensor:
+        tensor: Tensor = getattr(self, f"{kind}_{name}")
+        return tensor
+
+
+def _bound(like: Tensor, value: float | None, missing: float) -> Tensor:
+    return torch.full_like(like, missing if value is None else value)

@@ -1,0 +1,121 @@
+"""What a run reports: results.json and the closing table."""
+
+import json
+import math
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from refine.callbacks.history import physical
+from refine.module import RefinementModule
+from refine.parameters import COMPONENTS, labels, unit
+from refine.paths import replacing
+from refine.problem import Problem
+from refine.uncertainty import covariance
+
+
+def versions() -> dict[str, str]:
+    """Of what computed the result."""
+    found = {"python": platform.python_version()}
+    for package in ("diffraction-refine", "torch", "lightning", "hydra-core", "numpy", "fabio"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def parameter_entries(problem: Problem, module: RefinementModule) -> dict[str, dict[str, Any]]:
+    """Truth, initial, refined, error, esd and unit of every scalar parameter."""
+    initial = {
+        k: float(v)
+        for name, spec in module.refined.specs.items()
+        for k, v in zip(labels(name), spec.initial, strict=True)
+    }
+    refined, esds = physical(module), standard_uncertainties(module)
+    free = set(module.refined.free_labels)
+    entries = {}
+    for name in COMPONENTS:
+        for index, label in enumerate(labels(name)):
+            truth = problem.truth.get(label)
+            entries[label] = {
+                "truth": truth,
+                "initial": initial[label],
+                "refined": refined[label],
+                "error": None if truth is None else refined[label] - truth,
+                "esd": esds.get(label),
+                "unit": unit(name, index),
+                "free": label in free,
+            }
+    return entries
+
+
+def standard_uncertainties(module: RefinementModule) -> dict[str, float]:
+    """Standard uncertainty of each free scalar; none where the loss is no likelihood or the data are not enough."""
+    if not module.loss.is_likelihood:
+        return {}
+    matrix = covariance(module.normal_equations(module.refined.vector()).curvature)
+    if matrix is None:
+        return {}
+    esds = matrix.diagonal().sqrt() * module.refined.scales()
+    return dict(zip(module.refined.free_labels, esds.tolist(), strict=True))
+
+
+@torch.no_grad()
+def agreement(module: RefinementModule) -> dict[str, float | None]:
+    """Correlation, R factor and chi^2 for each degree of freedom over the pixels that are used."""
+    observed, expected = module.observed, module()
+    cc = float(torch.corrcoef(torch.stack([observed, expected]))[0, 1]) if len(observed) > 1 else math.nan
+    total = float(observed.abs().sum())
+    residual = observed - expected
+    freedom = len(observed) - len(module.refined.free_labels)
+    chi2 = None
+    if module.loss.is_likelihood and freedom > 0:
+        chi2 = _finite(float((residual.square() * module.loss.curvature(expected) / 2).sum()) / freedom)
+    r_factor = float(residual.abs().sum()) / total if total > 0 else math.nan
+    return {"cc": _finite(cc), "r_factor": _finite(r_factor), "chi2": chi2}
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Write results.json, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def value_with_esd(value: float, esd: float | None) -> str:
+    """``value(esd)`` with the uncertainty in the last digits: 4.9972(13)."""
+    if esd is None or not math.isfinite(esd) or esd <= 0:
+        return f"{value:.6g}"
+    digits = max(0, 1 - math.floor(math.log10(esd)))
+    return f"{value:.{digits}f}({round(esd * 10**digits)})"
+
+
+def print_table(console: Console, entries: dict[str, dict[str, Any]]) -> None:
+    """The closing table of the free parameters."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("parameter", "truth", "initial", "refined", "error", "unit"):
+        table.add_column(column, justify="left" if column in ("parameter", "unit") else "right")
+    for label, e in entries.items():
+        if e["free"]:
+            truth = "-" if e["truth"] is None else f"{e['truth']:.6g}"
+            error = "-" if e["error"] is None else f"{e['error']:+.2g}"
+            refined = value_with_esd(e["refined"], e["esd"])
+            table.add_row(label, truth, f"{e['initial']:.6g}", refined, error, e["unit"])
+    console.print(table)
+
+
+def print_geometry(console: Console, rows: list[tuple[str, str, str, str]]) -> None:
+    """What the image's header says against what is used."""
+    table = Table("value", "used", "from header", "", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,271 @@
+"""The configuration's schema: one validation pass that catches typos, wrong types, wrong lengths and ranges.
+
+The defaults stand in ``configs/``; this file says what is allowed. Units are in the names.
+"""
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Len
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
+
+from refine.errors import InputError, required
+
+Positive = Annotated[FiniteFloat, Gt(0)]
+NotNegative = Annotated[FiniteFloat, Ge(0)]
+Count = Annotated[int, Ge(1)]
+Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+Pair = tuple[FiniteFloat, FiniteFloat]
+Triple = Annotated[
+    tuple[Positive, Positive, Positive], BeforeValidator(lambda v: [v] * 3 if isinstance(v, int | float) else v)
+]
+Cell = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
+MosaicModel = Literal["quadrature", "random"]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Crystal(Section):
+    """The sample."""
+
+    cell: Cell
+    a_matrix_path: str | None
+    n_cells: Triple
+    shape: Literal["square", "round", "gauss", "tophat"]
+    fudge: Positive
+    mosaic_model: MosaicModel
+    mosaic_domains: Count
+    mosaic_seed: Count
+
+
+class CustomVectors(Section):
+    """Directions in the laboratory for ``convention: custom``; null takes the default of the reference program."""
+
+    fast: Vector | None
+    slow: Vector | None
+    normal: Vector | None
+    beam: Vector | None
+    two_theta_axis: Vector | None
+    polarization: Vector | None
+    spindle: Vector | None
+
+
+class Detector(Section):
+    """The panel; null for what the image's header says."""
+
+    convention: Literal["mosflm", "adxv", "denzo", "xds", "dials", "custom"]
+    custom: CustomVectors
+    pixels: Annotated[tuple[Count, Count], Len(2)] | None
+    pixel_size_mm: Positive | None
+    distance_mm: Positive | None
+    beam_center_mm: Pair | None
+    org_px: Pair | None
+    rotations_deg: Vector
+    two_theta_deg: FiniteFloat
+    pivot: Literal["beam", "sample"] | None
+    oversample: Count | None
+    sensor_thickness_um: NotNegative
+    sensor_attenuation_um: Positive | None
+    sensor_layers: Count
+
+    @model_validator(mode="after")
+    def _one_centre(self) -> "Detector":
+        if self.beam_center_mm is not None and self.org_px is not None:
+            raise ValueError("either detector.beam_center_mm or detector.org_px was required, got both")
+        return self
+
+
+class Beam(Section):
+    """The incident photons."""
+
+    wavelength_A: Positive | None
+    fluence: Positive
+    polarization: Annotated[FiniteFloat, Ge(-1), Le(1)] | None
+    divergence_mrad: tuple[NotNegative, NotNegative]
+    divergence_steps: tuple[Count, Count]
+    dispersion_percent: Annotated[FiniteFloat, Ge(0), Le(100)]
+    dispersion_steps: Count
+
+
+class Scan(Section):
+    """The rotation of the crystal during the exposure, sampled at the middle of each step."""
+
+    phi_start_deg: FiniteFloat
+    osc_deg: FiniteFloat
+    phi_steps: Count
+
+
+class StructureFactorTable(Section):
+    """Amplitudes."""
+
+    path: str | None
+    default_F: NotNegative
+
+
+class Simulator(Section):
+    """What is simulated beside the geometry."""
+
+    d_min_A: NotNegative
+    background: Literal["flat", "scatterer"]
+
+
+class Data(Section):
+    """The image to refine against."""
+
+    image: str | None
+    frame: Annotated[int, Ge(0)]
+    noise: Literal["none", "poisson"]
+    adc_offset: FiniteFloat
+    gain: Positive
+    readout: NotNegative
+    saturation: Positive | None
+    mask: str | None
+
+
+class Truth(Section):
+    """Ground truth: what simulated data are made with, or what is known of the image; null where unknown."""
+
+    misset_deg: Vector | None
+    mosaic_spread_deg: NotNegative | None
+    mosaic_model: MosaicModel
+    mosaic_domains: Count
+    mosaic_seed: Count
+    cell: Cell | None
+    n_cells: Triple | None
+    scale: Positive | None
+    background: NotNegative | None
+    distance_mm: Positive | None
+    beam_center_mm: Pair | None
+    rotations_deg: Vector | None
+    wavelength_A: Positive | None
+
+
+class Initial(Section):
+    """Where the refinement starts; null for the value under crystal, detector or beam."""
+
+    misset_deg: Vector | Literal["search"]
+    mosaic_spread_deg: NotNegative
+    cell: Cell | None
+    n_cells: Triple | None
+    scale: Positive | Literal["estimate"]
+    background: NotNegative | Literal["estimate"]
+    distance_mm: Positive | None
+    beam_center_mm: Pair | None
+    rotations_deg: Vector | None
+    wavelength_A: Positive | None
+
+    @model_validator(mode="after")
+    def _no_search(self) -> "Initial":
+        if self.misset_deg == "search":
+            raise ValueError("initial.misset_deg: three angles were required, got search (there is no search yet)")
+        return self
+
+
+class Prior(Section):
+    """A Gaussian prior in the parameter's unit; a null mean is the initial value."""
+
+    mean: FiniteFloat | list[FiniteFloat] | None = None
+    sigma: Positive | list[Positive]
+
+
+class Parameter(Section):
+    """How one parameter is refined."""
+
+    free: bool
+    scale: Positive | None
+    lower: FiniteFloat | None
+    upper: FiniteFloat | None
+    prior: Prior | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Parameter":
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError(f"a lower bound below the upper one was required, got {self.lower} and {self.upper}")
+        return self
+
+
+class Parameters(Section):
+    """Every parameter that can be free."""
+
+    misset_deg: Parameter
+    mosaic_spread_deg: Parameter
+    cell: Parameter
+    n_cells: Parameter
+    scale: Parameter
+    background: Parameter
+    distance_mm: Parameter
+    beam_center_mm: Parameter
+    rotations_deg: Parameter
+    wavelength_A: Parameter
+
+
+class Trainer(Section):
+    """The loop."""
+
+    max_steps: Annotated[int, Ge(0)]
+    accelerator: str
+    log_every: Count
+    image_every: Count
+    checkpoint_every: Count
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    experiment_name: str
+    crystal: Crystal
+    detector: Detector
+    beam: Beam
+    scan: Scan
+    structure_factors: StructureFactorTable
+    simulator: Simulator
+    data: Data
+    truth: Truth
+    initial: Initial
+    parameters: Parameters
+    loss: dict[str, Any]
+    optimizer: dict[str, Any]
+    trainer: Trainer
+    seed: Annotated[int, Ge(0), Le(2**63 - 1)]
+    dtype: Literal["float64", "float32"]
+    ckpt_path: str | None
+    logger: dict[str, Any]
+    output_dir: str
+
+
+def validate(config: dict[str, Any]) -> Settings:
+    """Check a composed configuration.
+
+    Raises:
+        InputError: one line that names the first field that is wrong, what was required and what came.
+    """
+    try:
+        settings = Settings.model_validate(config)
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from None
+    if settings.data.image is None and None in (settings.truth.misset_deg, settings.truth.mosaic_spread_deg):
+        raise required("truth", "misset_deg and mosaic_spread_deg (or an image in data.image)", "null")
+    if settings.beam.wavelength_A is None and settings.data.image is None:
+        raise required("beam.wavelength_A", "a number (there is no image with a header)", "null")
+    return settings
+
+
+def _one_line(error: ValidationError) -> str:
+    first, *others = error.errors()
+    names = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-", "tuple["))]
+    field = ".".join(n for n in names if n not in {"str", "float", "int", "literal['search']", "literal['estimate']"})
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] == "value_error" else f", got {_short(first['input'])}"
+    if first["type"] == "missing" or isinstance(first["input"], dict):
+        got = ""
+    start = "" if message.startswith(field) or not field else f"{field}: "
+    count = f" (and {len(others)} more)" if others and others[0]["loc"][:2] != first["loc"][:2] else ""
+    return f"{start}{message[:1].lower() + message[1:]}{got}{count}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

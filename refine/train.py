@@ -1,0 +1,106 @@
+"""Refine an experiment: ``python refine/train.py experiment=mosaic_misset``."""
+
+import difflib
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from refine.errors import InputError, RefinementError
+from refine.paths import REPOSITORY
+
+CONFIGS = REPOSITORY / "configs"
+OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+def _run(config: DictConfig) -> None:
+    """One job: check, refine; in a sweep a job that fails does not end the others."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        _refine(config, folder)
+    except (InputError, RefinementError) as error:
+        if isinstance(error, InputError):
+            _forget(folder)
+        if hydra_config.mode != RunMode.MULTIRUN:
+            raise
+        print(f"error: job {folder.name}: {error}", file=sys.stderr)
+
+
+def _refine(config: DictConfig, folder: Path) -> None:
+    from refine.settings import validate
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    settings = validate({str(k): v for k, v in plain.items()})
+    from refine.run import refine
+
+    refine(settings, folder)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder of a run that never started, unless it holds something of another run."""
+    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder)
+        for parent in (folder.parent, folder.parent.parent):
+            if parent != REPOSITORY / "outputs" and parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _one_line(error: Exception) -> str:
+    """Hydra's many lines as one, with the nearest key where one was mistyped."""
+    text = str(error.__cause__ or error) if isinstance(error, HydraException) else str(error)
+    lines = [line.strip() for line in (str(error) + "\n" + text).splitlines() if line.strip()]
+    unknown = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
+    if "is not in struct" in text or "Key '" in text:
+        key = unknown[1] if unknown else lines[0]
+        near = difflib.get_close_matches(key, _known_keys(), n=1)
+        return f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+    missing = re.search(r"Could not find '([^']+)'", str(error))
+    if missing:
+        group, _, name = missing[1].rpartition("/")
+        options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+        return f"{group}: one of {', '.join(options)} was required, got {name}"
+    return lines[0]
+
+
+def _known_keys() -> list[str]:
+    """Every key of the default configuration, dotted."""
+    keys = []
+    for file in CONFIGS.glob("*/*.yaml"):
+        group = file.parent.name
+        if group != "experiment":
+            keys += [f"{group}.{key}" for key in OmegaConf.load(file)]
+    return [*keys, "experiment", "seed", "dtype", "ckpt_path", "logger", "output_dir"]
+
+
+def main() -> None:
+    """Run, and report a user's mistake in one line: exit status 2; a refinement that failed: 1."""
+    asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _run()
+    except RefinementError as error:
+        sys.exit(f"error: {error}")
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        if asked_for_trace:
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    from refine.sweep import failed_runs
+
+    if failed_runs:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
