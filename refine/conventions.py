@@ -76,5 +76,5 @@ def unit(vector: Vector, name: str) -> np.ndarray:
     """
     length = float(np.linalg.norm(vector))
     if length == 0:
-        raise ValueError(f"{name}: a vector of non-zero length was required, got {list(vector)}")
+        raise ValueError(f"{name}: expected a vector of non-zero length, got {list(vector)}")
     return np.asarray(vector, dtype=np.float64) / length

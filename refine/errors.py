@@ -13,4 +13,4 @@ class RefinementError(RuntimeError):
 
 def required(where: str | Path, what: str, got: object) -> InputError:
     """The one form in which bad input is reported."""
-    return InputError(f"{where}: {what} was required, got {got}")
+    return InputError(f"{where}: expected {what}, got {got}")

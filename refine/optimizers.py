@@ -49,7 +49,7 @@ class LevenbergMarquardt(Optimizer):
         self, params: Iterable[nn.Parameter], max_step: float = 1.5, damping: float = 1e-3, tries: int = 12
     ) -> None:
         if not max_step > 0 or not damping > 0:
-            raise ValueError(f"max_step and damping above zero were required, got {max_step} and {damping}")
+            raise ValueError(f"expected max_step and damping above zero, got {max_step} and {damping}")
         super().__init__(params, {"max_step": max_step, "damping": damping, "tries": tries})
 
     @torch.no_grad()
@@ -67,7 +67,7 @@ class LevenbergMarquardt(Optimizer):
             TypeError: without a problem.
         """
         if problem is None:
-            raise TypeError("LevenbergMarquardt.step: a problem was required, got none")
+            raise TypeError("LevenbergMarquardt.step: expected a problem, got none")
         group = self.param_groups[0]
         here = torch.cat([p.detach().flatten() for p in group["params"]])
         equations = problem.normal_equations(here)

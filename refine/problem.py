@@ -153,11 +153,7 @@ def _row(name: str, value: Any, said: Any, given: bool) -> tuple[str, str, str, 
 def _orientation(settings: Settings) -> tuple[Tensor, Tensor]:
     """Rotation U before the misset and the cell [A, deg]."""
     if settings.crystal.a_matrix_path is None:
-        cell = tensor(settings.crystal.cell)
-        cosines = torch.deg2rad(cell[3:]).cos()
-        if not 1 - cosines.square().sum() + 2 * cosines.prod() > 0:
-            raise required("crystal.cell", "angles that close to a cell", cell[3:].tolist())
-        return torch.eye(3, dtype=torch.float64), cell
+        return torch.eye(3, dtype=torch.float64), tensor(settings.crystal.cell)
     assert settings.beam.wavelength_A is not None
     path = existing_file(settings.crystal.a_matrix_path, "crystal.a_matrix_path")
     radians, rotation = cell_and_orientation(tensor(read_mat(path, settings.beam.wavelength_A)))
@@ -217,7 +213,7 @@ def _initial_values(
         spots = model({**values, "scale": tensor(1.0), "background": tensor(0.0)}).sum()
         values["scale"] = ((observed - values["background"] * profile).sum() / spots).clamp_min(1e-6)
     if not all(torch.isfinite(v).all() for v in values.values()):
-        raise InputError("initial: finite values were required; the model has no spot on this detector")
+        raise InputError("initial: expected finite values; the model has no spot on this detector")
     return values
 
 

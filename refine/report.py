@@ -32,8 +32,8 @@ def residual(observed: np.ndarray, calculated: np.ndarray) -> np.ndarray:
 
 
 def intensity_limit(observed: np.ndarray) -> float:
-    """Top of the colour scale: all but the brightest in ten thousand pixels lie below."""
-    return max(float(np.nanquantile(observed, 0.9999)), 1e-12)
+    """Top of the colour scale: all but the brightest in a thousand pixels lie below."""
+    return max(float(np.nanquantile(observed, 0.999)), 1e-12)
 
 
 def write_report(

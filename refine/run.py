@@ -52,7 +52,7 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     problem = build_problem(settings)
     if problem.geometry:
         print_geometry(console, problem.geometry)
-    module, trainer, callbacks = _assemble(problem, folder)
+    module, trainer, callbacks = _assemble(problem, folder, start)
     resume = _checkpoint(problem)
     history, convergence = callbacks[History], callbacks[Convergence]
     status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
@@ -65,14 +65,14 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
             status, reason = "converged", convergence.reason
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        results = _results(problem, module, history, "failed", reason, start)
+        results = _results(problem, module, history, "failed", reason)
         write_results(folder / "results.json", results)
         raise RefinementError(reason) from error
     module.to("cpu" if not torch.cuda.is_available() else module.device)
     vector = module.refined.vector()
     history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
     history.write()
-    results = _results(problem, module, history, status, reason, start)
+    results = _results(problem, module, history, status, reason)
     _leave_files(problem, module, history, results, initial_image, folder)
     if TensorBoard in callbacks:
         callbacks[TensorBoard].finish(module, len(history.rows) - 1, history.rows[-1]["loss"], _hparams(settings))
@@ -87,7 +87,7 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     return results
 
 
-def _assemble(problem: Problem, folder: Path) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
+def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
     settings = problem.settings
     loss: Loss = _instantiate("loss", settings.loss, readout=settings.data.readout / settings.data.gain)
     make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
@@ -101,7 +101,7 @@ def _assemble(problem: Problem, folder: Path) -> tuple[RefinementModule, L.Train
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer: {_first(error)}") from None
     choice = settings.trainer
-    callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv"), StepProgress()]
+    callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
     if settings.logger.get("kind") == "tensorboard":
         def draw(expected: torch.Tensor) -> dict[str, np.ndarray]:
             return picture(_on_frame(problem, problem.observation.observed()), _on_frame(problem, expected))
@@ -163,8 +163,8 @@ def _checkpoint(problem: Problem) -> str | None:
     path = existing_file(problem.settings.ckpt_path, "ckpt_path")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)["refinement"]
-    except Exception as error:
-        raise required(path, "a checkpoint of a refinement", _first(error)) from None
+    except Exception:
+        raise required(path, "a checkpoint of a refinement", "another kind of file") from None
     for name, value in _fingerprint(problem).items():
         if saved.get(name) != value:
             raise required("ckpt_path", f"a checkpoint of the same {name}", f"another in {path}")
@@ -172,7 +172,7 @@ def _checkpoint(problem: Problem) -> str | None:
 
 
 def _results(
-    problem: Problem, module: RefinementModule, history: History, status: str, reason: str, start: float
+    problem: Problem, module: RefinementModule, history: History, status: str, reason: str
 ) -> dict[str, Any]:
     losses = [row["loss"] for row in history.rows] or [float("inf")]
     loss: dict[str, float | None] = {"initial": losses[0], "final": losses[-1]}
@@ -185,7 +185,7 @@ def _results(
         "status": status,
         "reason": reason,
         "steps": len(history.rows) if failed else len(history.rows) - 1,
-        "wall_s": history.wall if history.rows else time.perf_counter() - start,
+        "wall_s": history.wall,
         "device": _device(module.device),
         "dtype": settings.dtype,
         "seed": settings.seed,

@@ -6,7 +6,7 @@ The defaults stand in ``configs/``; this file says what is allowed. Units are in
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from refine.errors import InputError, required
 
@@ -18,7 +18,17 @@ Pair = tuple[FiniteFloat, FiniteFloat]
 Triple = Annotated[
     tuple[Positive, Positive, Positive], BeforeValidator(lambda v: [v] * 3 if isinstance(v, int | float) else v)
 ]
-Cell = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
+
+
+def _closes(cell: tuple[float, ...]) -> tuple[float, ...]:
+    """Angles that three vectors in space can have."""
+    alpha, beta, gamma = cell[3:]
+    if max(alpha, beta, gamma) >= 180 or alpha + beta + gamma >= 360 or 2 * max(cell[3:]) >= alpha + beta + gamma:
+        raise ValueError(f"expected angles that close to a cell, got {list(cell[3:])}")
+    return cell
+
+
+Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], AfterValidator(_closes)]
 MosaicModel = Literal["quadrature", "random"]
 
 
@@ -74,7 +84,7 @@ class Detector(Section):
     @model_validator(mode="after")
     def _one_centre(self) -> "Detector":
         if self.beam_center_mm is not None and self.org_px is not None:
-            raise ValueError("either detector.beam_center_mm or detector.org_px was required, got both")
+            raise ValueError("expected beam_center_mm or org_px, got both")
         return self
 
 
@@ -160,7 +170,7 @@ class Initial(Section):
     @model_validator(mode="after")
     def _no_search(self) -> "Initial":
         if self.misset_deg == "search":
-            raise ValueError("initial.misset_deg: three angles were required, got search (there is no search yet)")
+            raise ValueError("misset_deg: expected three angles, got search (there is no orientation search yet)")
         return self
 
 
@@ -183,7 +193,7 @@ class Parameter(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "Parameter":
         if self.lower is not None and self.upper is not None and not self.lower < self.upper:
-            raise ValueError(f"a lower bound below the upper one was required, got {self.lower} and {self.upper}")
+            raise ValueError(f"expected a lower bound below the upper one, got {self.lower} and {self.upper}")
         return self
 
 
@@ -254,16 +264,49 @@ def validate(config: dict[str, Any]) -> Settings:
 
 
 def _one_line(error: ValidationError) -> str:
+    """The first of the errors: field, what was expected, what came."""
     first, *others = error.errors()
-    names = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-", "tuple["))]
-    field = ".".join(n for n in names if n not in {"str", "float", "int", "literal['search']", "literal['estimate']"})
-    message = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "value_error" else f", got {_short(first['input'])}"
-    if first["type"] == "missing" or isinstance(first["input"], dict):
-        got = ""
-    start = "" if message.startswith(field) or not field else f"{field}: "
-    count = f" (and {len(others)} more)" if others and others[0]["loc"][:2] != first["loc"][:2] else ""
-    return f"{start}{message[:1].lower() + message[1:]}{got}{count}"
+    place = [part for part in first["loc"] if not _is_branch(part)]
+    kind, got, message = first["type"], first["input"], first["msg"]
+    if isinstance(place[-1], int) and kind in ("missing", "too_long"):
+        place = place[:-1]
+        kind = "too_long"
+    if kind == "too_long":
+        missing = sum(1 for e in (first, *others) if e["type"] == "missing" and e["loc"][: len(place)] == (*place,))
+        expected = first["ctx"]["max_length"] if "ctx" in first else len(got) + missing
+        message = f"expected {expected} numbers, got {_short(got)}"
+    elif kind == "extra_forbidden":
+        message = "no such key"
+    elif kind == "value_error":
+        message = message.removeprefix("Value error, ")
+    else:
+        message = f"expected {_EXPECTED.get(kind, _plain(message))}, got {_short(got)}"
+    return f"{'.'.join(str(p) for p in place)}: {message}"
+
+
+def _is_branch(part: object) -> bool:
+    """Whether a step of pydantic's path names a branch of a union, not a key."""
+    return isinstance(part, str) and ("[" in part or "-" in part or part in ("float", "int", "str", "tuple"))
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Input should be ")
+    return f"a number {message}" if message.startswith(("greater", "less")) else message
+
+
+_EXPECTED = {
+    "tuple_type": "a list of numbers",
+    "list_type": "a list of numbers",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "model_type": "a section of keys",
+    "missing": "a value",
+}
 
 
 def _short(value: object) -> str:

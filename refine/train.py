@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,6 +19,9 @@ from refine.errors import InputError, RefinementError
 from refine.paths import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"
+exit_status: list[int] = []
+"""Of a single run that did not end well."""
+
 OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
 
 
@@ -28,12 +32,20 @@ def _run(config: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     try:
         _refine(config, folder)
-    except (InputError, RefinementError) as error:
-        if isinstance(error, InputError):
-            _forget(folder)
+    except (InputError, OmegaConfBaseException) as error:
         if hydra_config.mode != RunMode.MULTIRUN:
-            raise
-        print(f"error: job {folder.name}: {error}", file=sys.stderr)
+            _forget(folder)
+        _report(hydra_config, _one_line(error), 2)
+    except RefinementError as error:
+        _report(hydra_config, str(error), 1)
+
+
+def _report(hydra_config: Any, message: str, status: int) -> None:
+    """Say what went wrong; a single run also remembers its exit status (Hydra would print about an exception)."""
+    job = f"job {hydra_config.job.num}: " if hydra_config.mode == RunMode.MULTIRUN else ""
+    print(f"error: {job}{message}", file=sys.stderr)
+    if not job:
+        exit_status.append(status)
 
 
 def _refine(config: DictConfig, folder: Path) -> None:
@@ -63,13 +75,16 @@ def _one_line(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
     if "is not in struct" in text or "Key '" in text:
         key = unknown[1] if unknown else lines[0]
-        near = difflib.get_close_matches(key, _known_keys(), n=1)
+        known = _known_keys()
+        near = difflib.get_close_matches(key, known, n=1)
+        if key in known:
+            return f"{key}: no such key in the {key.split('.')[0]} that was chosen"
         return f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else "")
     missing = re.search(r"Could not find '([^']+)'", str(error))
     if missing:
         group, _, name = missing[1].rpartition("/")
         options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
-        return f"{group}: one of {', '.join(options)} was required, got {name}"
+        return f"{group}: expected one of {', '.join(options)}, got {name}"
     return lines[0]
 
 
@@ -79,7 +94,9 @@ def _known_keys() -> list[str]:
     for file in CONFIGS.glob("*/*.yaml"):
         group = file.parent.name
         if group != "experiment":
-            keys += [f"{group}.{key}" for key in OmegaConf.load(file)]
+            content = OmegaConf.load(file)
+            keys += [f"{group}.{key}" for key in content]
+            keys += [f"{group}.{key}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
     return [*keys, "experiment", "seed", "dtype", "ckpt_path", "logger", "output_dir"]
 
 
@@ -89,17 +106,15 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _run()
-    except RefinementError as error:
-        sys.exit(f"error: {error}")
-    except (InputError, HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         if asked_for_trace:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     from refine.sweep import failed_runs
 
-    if failed_runs:
-        sys.exit(1)
+    if exit_status or failed_runs:
+        sys.exit(max(exit_status, default=1))
 
 
 if __name__ == "__main__":

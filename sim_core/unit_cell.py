@@ -64,7 +64,7 @@ def cell_and_orientation(
     """
     determinant = torch.linalg.det(reciprocal)
     if not determinant > 0:
-        raise ValueError(f"orientation matrix: a positive determinant was required, got {float(determinant):g}")
+        raise ValueError(f"orientation matrix: expected a positive determinant, got {float(determinant):g}")
     direct = direct_basis(reciprocal)
     lengths = direct.norm(dim=-1)
     unit = direct / lengths[:, None]

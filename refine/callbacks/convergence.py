@@ -25,7 +25,8 @@ class Convergence(L.Callback):
         step, loss, after = (float(outputs[k]) for k in ("step", "loss", "after"))
         if step < STEP and abs(after - loss) <= LOSS * loss:
             self.converged = True
-            self.reason = f"last step {step:.1e} of a parameter's scale, loss changed by {abs(after - loss):.1e}"
+            change = abs(after - loss) / max(loss, 1e-300)
+            self.reason = f"last step {step:.0e} of a parameter's scale, loss changed by {change:.0e} of itself"
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:

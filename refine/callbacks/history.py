@@ -18,12 +18,13 @@ class History(L.Callback):
 
     Args:
         path: The CSV file.
+        start: When the run began (``time.perf_counter``).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: float) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
-        self._start = time.perf_counter()
+        self._start = start
         self._before = 0.0
 
     def on_train_batch_end(

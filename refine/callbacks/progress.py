@@ -5,12 +5,10 @@ from typing import Any
 import lightning as L
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from refine.callbacks.history import physical
-from refine.module import RefinementModule
 
 
 class StepProgress(L.Callback):
-    """A progress bar with the loss and the first free parameters."""
+    """A progress bar with the loss."""
 
     def __init__(self) -> None:
         columns = [TextColumn("refining"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
@@ -26,10 +24,7 @@ class StepProgress(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance it."""
-        assert isinstance(module, RefinementModule)
-        free = set(module.refined.free_labels)
-        shown = [f"{k} {v:.4g}" for k, v in physical(module).items() if k in free][:6]
-        self._bar.update(self._task, advance=1, state=f"loss {float(outputs['loss']):.4g}  " + "  ".join(shown))
+        self._bar.update(self._task, advance=1, state=f"loss {float(outputs['loss']):.4g}")
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Leave it on the screen as it is."""

@@ -95,7 +95,7 @@ def _read_numpy(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: a NumPy array was required, {_first_line(error)}") from None
+        raise InputError(f"{path}: expected a NumPy array, {_first_line(error)}") from None
 
 
 def _read_fabio(path: Path, frame: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def read_hkl(path: Path, default: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         values = np.array(lines, dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"{path}: numbers h k l F were required, {error}") from None
+        raise InputError(f"{path}: expected numbers h k l F, {error}") from None
     if not np.isfinite(values).all() or (values[:, :3] % 1 != 0).any():
         raise required(path, "whole numbers h k l and finite F", "others")
     return _box(path, values[:, :3].astype(np.int64), values[:, 3], default)

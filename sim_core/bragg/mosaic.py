@@ -69,7 +69,7 @@ def quadrature_domains(count: int) -> DomainSample:
         ValueError: if ``count`` is not positive.
     """
     if count < 1:
-        raise ValueError(f"mosaic domains: a positive number was required, got {count}")
+        raise ValueError(f"mosaic domains: expected a positive number, got {count}")
     rules = [(1 + shells * n, shells, n) for shells, n in ((1, 6), (1, 12), (2, 12), (2, 32), (3, 32), (3, 62))]
     fitting = [rule for rule in rules if rule[0] <= count]
     if not fitting:
