@@ -1,0 +1,1 @@
+"""Diffuse scattering of a crystal whose atoms move together."""

@@ -1,0 +1,153 @@
+"""What moves as one: whole asymmetric units, or every atom by itself.
+
+Both answer the same four questions: which coordinates displacements have, how stiff they are, how strongly a scattering
+vector couples to them, and how far each atom moves for a given covariance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from .elastic_network import Contacts, Springs, rigid_body_hessian, scalar_hessian, skew
+from .structure import Structure, cell_positions
+
+LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atoms 3"]]
+
+
+class Bodies(Protocol):
+    """A choice of the M displacement coordinates of one cell."""
+
+    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+        """Second derivatives of the energy between the origin cell and each cell."""
+
+    def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
+        """Orthonormal uniform shifts of the crystal."""
+
+    def structure_factors(
+        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+    ) -> Complex[Tensor, "points M"]:
+        """Change of the scattered amplitude with each coordinate, over i."""
+
+    def mean_square(
+        self, covariance: Float[Tensor, "M M"], structure: Structure
+    ) -> Float[Tensor, "atoms"]:
+        """Mean square displacement of each atom along one direction, averaged over directions and units [A^2]."""
+
+    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+        """Mass matrix [dalton]."""
+
+
+def centred(positions: Float[Tensor, "units atoms 3"]) -> Float[Tensor, "units atoms 3"]:
+    """Atoms relative to the mean of their unit [A]."""
+    return positions - positions.mean(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class RigidUnits:
+    """Every asymmetric unit shifts and turns: 6 coordinates each, shifts first.
+
+    Attributes:
+        lever_arms: Where atoms stand relative to the point that their unit turns about.
+    """
+
+    lever_arms: LeverArms = centred
+
+    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+        """See :func:`rigid_body_hessian`."""
+        return rigid_body_hessian(self.lever_arms(cell_positions(structure)), contacts, springs)
+
+    def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
+        """The same shift of every unit."""
+        one = torch.eye(6, 3, dtype=structure.xyz.dtype).repeat(structure.units, 1)
+        return one / structure.units**0.5
+
+    def structure_factors(
+        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+    ) -> Complex[Tensor, "points M"]:
+        r"""For each unit :math:`(q S_0, m \times q)` with :math:`S_0 = \sum_j w_j, m = \sum_j w_j s_j`."""
+        x = cell_positions(structure)
+        s = self.lever_arms(x)
+        factors = torch.cat([torch.ones_like(s[..., :1]), s], -1).to(amplitude.dtype)
+        moments = scattered_moments(q, x, amplitude, factors)
+        direction = q.to(moments.real.dtype)[:, None].to(moments.dtype)
+        shift = moments[..., :1] * direction
+        turn = torch.linalg.cross(moments[..., 1:], direction.expand_as(moments[..., 1:]))
+        return torch.cat([shift, turn], -1).flatten(1)
+
+    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
+        r""":math:`\tfrac13 \mathrm{tr}\,A_j C A_j^T`, A = (1 | S(s))."""
+        s = self.lever_arms(cell_positions(structure))
+        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        own = covariance.unflatten(0, (-1, 6)).unflatten(2, (-1, 6)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        return torch.einsum("ujxa,uab,ujxb->j", a, own, a) / (3 * structure.units)
+
+    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+        """Masses and moments of inertia of the units."""
+        s = self.lever_arms(cell_positions(structure))
+        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        return torch.block_diag(*torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a))
+
+
+@dataclass(frozen=True)
+class SingleAtoms:
+    """Every atom shifts by itself; x, y and z obey the same equations, so one coordinate stands for the three."""
+
+    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+        """See :func:`scalar_hessian`."""
+        return scalar_hessian(contacts, springs).to(structure.xyz.dtype)
+
+    def translations(self, structure: Structure) -> Float[Tensor, "M 1"]:
+        """The same shift of every atom."""
+        size = structure.units * structure.atoms
+        return torch.full((size, 1), size**-0.5, dtype=structure.xyz.dtype)
+
+    def structure_factors(
+        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+    ) -> Complex[Tensor, "points M"]:
+        """|q| w of each atom."""
+        cosine, sine = phases(q, cell_positions(structure), amplitude.dtype)
+        length = q.square().sum(-1).clamp_min(1e-300).sqrt().to(amplitude.dtype)
+        w = torch.complex(amplitude * cosine, amplitude * sine) * length[None, :, None]
+        return w.permute(1, 0, 2).flatten(1)
+
+    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
+        """The diagonal, averaged over units."""
+        return covariance.diagonal().unflatten(0, (structure.units, -1)).mean(0)
+
+    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+        """Masses of the atoms."""
+        return torch.diag(structure.mass.repeat(structure.units))
+
+
+def phases(
+    q: Float[Tensor, "points 3"], x: Float[Tensor, "units atoms 3"], dtype: torch.dtype
+) -> tuple[Float[Tensor, "units points atoms"], Float[Tensor, "units points atoms"]]:
+    """Cosine and sine of q . x; turns are counted in double precision, whole ones taken out."""
+    phase = q @ x.transpose(-1, -2)
+    if dtype != phase.dtype:
+        phase = phase - 2 * torch.pi * torch.round(phase.detach() / (2 * torch.pi))
+        phase = phase.to(dtype)
+    return phase.cos(), phase.sin()
+
+
+def scattered_moments(
+    q: Float[Tensor, "points 3"],
+    x: Float[Tensor, "units atoms 3"],
+    amplitude: Float[Tensor, "points atoms"],
+    factors: Float[Tensor, "units atoms factors"],
+) -> Complex[Tensor, "points units factors"]:
+    r"""Sums :math:`\sum_j f_j e^{iq \cdot x_j} t_j` over the atoms of each unit, for several factors t.
+
+    Args:
+        q: Scattering vectors [1/A].
+        x: Atoms [A].
+        amplitude: Scattering power f of each atom, the same in every unit.
+        factors: What is summed.
+    """
+    cosine, sine = phases(q, x, amplitude.dtype)
+    real, imaginary = (amplitude * cosine) @ factors, (amplitude * sine) @ factors
+    return torch.complex(real, imaginary).transpose(0, 1)

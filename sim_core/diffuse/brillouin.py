@@ -1,0 +1,169 @@
+"""Bookkeeping of scattering vectors: which share a wavevector of the Brillouin zone, or an intensity by symmetry."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+RESOLUTION = 1e11
+"""Wavevectors closer than one part in this of a reciprocal cell are one wavevector."""
+
+
+class Sampling(NamedTuple):
+    """Points from a lowest to a highest index, both included, ``rate`` of them for each reciprocal cell."""
+
+    low: float
+    high: float
+    rate: int
+
+    def points(self) -> Float[Tensor, "n"]:
+        """The indices."""
+        count = round(self.rate * (self.high - self.low)) + 1
+        return torch.linspace(self.low, self.high, count, dtype=torch.float64)
+
+
+def grid(h: Sampling, k: Sampling, l: Sampling) -> tuple[Float[Tensor, "points 3"], tuple[int, int, int]]:
+    """Fractional Miller indices of a map, the last index fastest, and its shape."""
+    axes = [s.points() for s in (h, k, l)]
+    return torch.cartesian_prod(*axes), (len(axes[0]), len(axes[1]), len(axes[2]))
+
+
+def zone_grid(rates: tuple[int, int, int]) -> Float[Tensor, "k 3"]:
+    """Wavevectors of a map with these rates, in [-1/2, 1/2) of the reciprocal cell."""
+    axes = [((torch.arange(n, dtype=torch.float64) + n // 2) % n - n // 2) / n for n in rates]
+    return torch.cartesian_prod(*axes)
+
+
+class Wavevectors(NamedTuple):
+    """Wavevectors that differ, and which of them each point has.
+
+    Attributes:
+        kappa: In units of the reciprocal cell; one of each pair k, -k.
+        index: Row of ``kappa`` for each point.
+        flipped: Points whose wavevector is the negative of that row.
+    """
+
+    kappa: Float[Tensor, "k 3"]
+    index: Int[Tensor, "points"]
+    flipped: Bool[Tensor, "points"]
+
+
+def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
+    """Merge points whose indices differ by integers, and k with -k."""
+    hkl = hkl.detach()
+    size = int(RESOLUTION)
+    key = torch.round((hkl - torch.floor(hkl)) * RESOLUTION).long() % size
+    mirrored = (size - key) % size
+    different = key != mirrored
+    first = different.long().argmax(-1, keepdim=True)
+    flipped = different.any(-1) & (mirrored.gather(-1, first) < key.gather(-1, first))[:, 0]
+    index = unique_rows(torch.where(flipped[:, None], mirrored, key))
+    count = int(index.max()) + 1 if len(index) else 0
+    last = torch.zeros(count, dtype=torch.long).scatter(0, index, torch.arange(len(index)))
+    kappa = torch.where(flipped[last, None], -hkl[last], hkl[last])
+    return Wavevectors(kappa - torch.round(kappa), index, flipped)
+
+
+def separate_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
+    """Every point with a wavevector of its own, as a differentiable function of its indices."""
+    kappa = hkl - torch.round(hkl.detach())
+    return Wavevectors(kappa, torch.arange(len(hkl)), torch.zeros(len(hkl), dtype=torch.bool))
+
+
+def unique_rows(rows: Int[Tensor, "points 3"]) -> Int[Tensor, "points"]:
+    """Number the distinct rows; one sort for each column, much faster than sorting rows."""
+    index = torch.zeros(len(rows), dtype=torch.long)
+    for column in rows.unbind(-1):
+        values, rank = torch.unique(column, return_inverse=True)
+        index = torch.unique(index * len(values) + rank, return_inverse=True)[1]
+    return index
+
+
+class Folding(NamedTuple):
+    """Points that differ by the Laue symmetry.
+
+    Attributes:
+        points: One of each set of points with the same intensity, as rows of the map.
+        index: Row of ``points`` for each point of the map.
+    """
+
+    points: Int[Tensor, "folded"]
+    index: Int[Tensor, "points"]
+
+
+def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations: Int[Tensor, "ops 3 3"]) -> Folding:
+    r"""Merge the points of a map whose intensities are equal: I(h) = I(R^T h) = I(-h).
+
+    Args:
+        hkl: Fractional Miller indices.
+        rates: Points for each reciprocal cell: makes the indices whole numbers.
+        operations: Rotations of the space group in fractional coordinates.
+
+    Raises:
+        ValueError: if a point does not lie on the grid that the rates say.
+    """
+    rate = math.lcm(*rates)
+    whole = torch.round(hkl * rate)
+    if bool(((hkl * rate - whole).abs() > 1e-6).any()):
+        raise ValueError(f"fold: expected points on a grid of {rates} for each reciprocal cell, got others")
+    n = whole.long()
+    width = 2 * 3 * int(n.abs().max()) + 1 if len(n) else 1
+    best = torch.full((len(n),), torch.iinfo(torch.long).min)
+    for operation in torch.unique(torch.cat([operations, -operations]), dim=0):
+        h, k, l = (n @ operation).unbind(-1)
+        best = torch.maximum(best, (h * width + k) * width + l)
+    _, index = torch.unique(best, return_inverse=True)
+    points = torch.zeros(int(index.max()) + 1 if len(n) else 0, dtype=torch.long)
+    return Folding(points.scatter(0, index, torch.arange(len(n))), index)
+
+
+class Batch(NamedTuple):
+    """Points that are worked on together, in rows of equal length that share a wavevector.
+
+    Attributes:
+        points: Which points.
+        kappa: Wavevectors of the batch.
+        flipped: Points at the negative of their wavevector.
+        row_kappa: Wavevector of each row.
+        place: Where each point stands in the rows, read one after the other.
+        width: Length of a row.
+    """
+
+    points: Int[Tensor, "n"]
+    kappa: Float[Tensor, "k 3"]
+    flipped: Bool[Tensor, "n"]
+    row_kappa: Int[Tensor, "rows"]
+    place: Int[Tensor, "n"]
+    width: int
+
+
+def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
+    """Cut points, sorted by wavevector, into batches; rows are filled to at least a half on average.
+
+    Args:
+        wavevectors: Of all points.
+        size: Points in each batch.
+    """
+    order = wavevectors.index.argsort(stable=True)
+    found = []
+    for points in order.split(size):
+        here, run, counts = torch.unique_consecutive(
+            wavevectors.index[points], return_inverse=True, return_counts=True
+        )
+        width = -(-len(points) // len(here))
+        rows = -(-counts // width)
+        slot = torch.arange(len(points)) - (counts.cumsum(0) - counts)[run]
+        row = (rows.cumsum(0) - rows)[run] + slot // width
+        found.append(
+            Batch(
+                points,
+                wavevectors.kappa[here],
+                wavevectors.flipped[points],
+                torch.repeat_interleave(torch.arange(len(here)), rows),
+                row * width + slot % width,
+                width,
+            )
+        )
+    return found

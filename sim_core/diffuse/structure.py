@@ -1,0 +1,67 @@
+"""The atoms of one asymmetric unit and the operations that fill the cell with copies of it."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..form_factors import FormFactors
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A crystal structure; all Cartesian, in Angstrom.
+
+    Attributes:
+        basis: Rows a, b, c of the cell [A].
+        rotations: Rotation of each symmetry operation.
+        translations: Translation of each symmetry operation [A].
+        xyz: Atoms of the first asymmetric unit [A].
+        b_iso: Their B = 8 pi^2 U [A^2].
+        weight: Their occupancies.
+        mass: Their masses [dalton].
+        form_factors: Their scattering power.
+    """
+
+    basis: Float[Tensor, "3 3"]
+    rotations: Float[Tensor, "units 3 3"]
+    translations: Float[Tensor, "units 3"]
+    xyz: Float[Tensor, "atoms 3"]
+    b_iso: Float[Tensor, "atoms"]
+    weight: Float[Tensor, "atoms"]
+    mass: Float[Tensor, "atoms"]
+    form_factors: FormFactors
+
+    @property
+    def units(self) -> int:
+        """Number of asymmetric units in the cell."""
+        return len(self.rotations)
+
+    @property
+    def atoms(self) -> int:
+        """Number of atoms in one asymmetric unit."""
+        return len(self.xyz)
+
+
+def cell_positions(structure: Structure) -> Float[Tensor, "units atoms 3"]:
+    """Atoms of every asymmetric unit of the cell [A]: x_a = R_a x + t_a."""
+    turned = structure.xyz @ structure.rotations.transpose(-1, -2)
+    return turned + structure.translations[:, None]
+
+
+def packed(structure: Structure) -> Structure:
+    """The same crystal with every asymmetric unit moved by lattice vectors until its centre lies in the cell."""
+    centres = cell_positions(structure).detach().mean(1)
+    outside = torch.floor(centres @ torch.linalg.inv(structure.basis))
+    return replace(structure, translations=structure.translations - outside @ structure.basis)
+
+
+def miller_indices(q: Float[Tensor, "points 3"], basis: Float[Tensor, "3 3"]) -> Float[Tensor, "points 3"]:
+    """Fractional Miller indices of scattering vectors q [1/A]: h = (a, b, c) . q / 2 pi."""
+    return q @ basis.T / (2 * torch.pi)
+
+
+def scattering_vectors(hkl: Float[Tensor, "points 3"], basis: Float[Tensor, "3 3"]) -> Float[Tensor, "points 3"]:
+    """Scattering vectors q = 2 pi S [1/A] of fractional Miller indices."""
+    return 2 * torch.pi * hkl @ torch.linalg.inv(basis).T
