@@ -32,9 +32,7 @@ class Bodies(Protocol):
     ) -> Complex[Tensor, "points M"]:
         """Change of the scattered amplitude with each coordinate, over i."""
 
-    def mean_square(
-        self, covariance: Float[Tensor, "M M"], structure: Structure
-    ) -> Float[Tensor, "atoms"]:
+    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         """Mean square displacement of each atom along one direction, averaged over directions and units [A^2]."""
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:

@@ -149,9 +149,7 @@ def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
     order = wavevectors.index.argsort(stable=True)
     found = []
     for points in order.split(size):
-        here, run, counts = torch.unique_consecutive(
-            wavevectors.index[points], return_inverse=True, return_counts=True
-        )
+        here, run, counts = torch.unique_consecutive(wavevectors.index[points], return_inverse=True, return_counts=True)
         width = -(-len(points) // len(here))
         rows = -(-counts // width)
         slot = torch.arange(len(points)) - (counts.cumsum(0) - counts)[run]

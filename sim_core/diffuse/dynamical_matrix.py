@@ -1,5 +1,6 @@
 """The dynamical matrix of a crystal, what it answers to a force, and its modes."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -46,8 +47,8 @@ def response(
 ) -> Response:
     r"""Inverse of dynamical matrices by Cholesky decomposition.
 
-    At a Bragg point the crystal shifts as a whole without a force. These modes are known beforehand, T; with P = 1 - T T^T
-    the inverse on the rest is :math:`P (P K P + c\,T T^T)^{-1} P` for any c > 0. Where modes beyond these are
+    At a Bragg point the crystal shifts as a whole without a force. These modes are known beforehand, T; with
+    P = 1 - T T^T the inverse on the rest is :math:`P (P K P + c\,T T^T)^{-1} P` for any c > 0. Where modes beyond these are
     soft (parts of a crystal without contacts), the pseudo-inverse is taken from the eigenvectors.
 
     Args:
@@ -137,14 +138,12 @@ def dispersion(
         Wavevectors in units of the reciprocal cell, and frequencies.
     """
     t = torch.arange(steps, dtype=corners.dtype)[:, None] / steps
-    lines = [start + t * (end - start) for start, end in zip(corners, corners[1:], strict=False)]
+    lines = [start + t * (end - start) for start, end in pairwise(corners)]
     kappa = torch.cat([*lines, corners[-1:]])
     return kappa, normal_modes(dynamical_matrix(hessian, cells, kappa), mass).omega
 
 
-def density_of_states(
-    omega: Float[Tensor, "k M"], bins: int
-) -> tuple[Float[Tensor, "edges"], Float[Tensor, "bins"]]:
+def density_of_states(omega: Float[Tensor, "k M"], bins: int) -> tuple[Float[Tensor, "edges"], Float[Tensor, "bins"]]:
     """Histogram of frequencies, normalised to one mode for each degree of freedom of the cell.
 
     Returns:

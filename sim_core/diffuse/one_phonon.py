@@ -2,8 +2,8 @@ r"""One-phonon thermal diffuse scattering of an elastic network.
 
 .. math:: I(q) = F^\dagger(q)\, K(k)^{-1} F(q), \quad k = q
 
-in electrons^2 for each cell; spring constants are in k_B T/A^2. The sum over phonons of :math:`|F^\dagger v|^2/\omega^2`
-is this inverse: masses cancel, and no eigenvector stands in the way of a derivative.
+in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is the sum over phonons of
+:math:`|F^\dagger v|^2/\omega^2`: masses cancel, and no eigenvector stands in the way of a derivative.
 """
 
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ class OnePhonon:
     Attributes:
         contacts: The elastic network.
         bodies: What moves as one.
-        finite_at_bragg: Leave the uniform shifts out at Bragg points, where they diverge; otherwise such points are NaN.
+        finite_at_bragg: Leave uniform shifts out at Bragg points, where they diverge; otherwise these points are NaN.
         bragg_tolerance: Distance to a Bragg point, in units of the reciprocal cell, that counts as none.
         conjugate: Pair structure factors with the wavevector -q.
         dtype: Precision of the structure factors; the dynamical matrix is always in double precision.
@@ -73,6 +73,7 @@ class OnePhonon:
         keep = torch.is_grad_enabled() and any(t.requires_grad for t in (hessian, structure.xyz, u_iso, q))
         parts, order = [], []
         for batch in batches(wavevectors, size):
+
             def part(*tensors: Tensor, batch: Batch = batch) -> Tensor:
                 return self._batch(structure, batch, *tensors)
 
@@ -117,8 +118,8 @@ def quadratic_form(
 ) -> Float[Tensor, "n"]:
     r""":math:`F^\dagger K^{-1} F` with its exact first derivative from an inverse that is held constant.
 
-    With :math:`x = K^{-1} F` the derivative is :math:`2\,\mathrm{Re}\,x^\dagger dF - x^\dagger dK\,x`. The stationary form
-    :math:`2\,\mathrm{Re}\,x^\dagger F - x^\dagger K x` has this value and this derivative with x held constant.
+    With :math:`x = K^{-1} F` the derivative is :math:`2\,\mathrm{Re}\,x^\dagger dF - x^\dagger dK\,x`. The stationary
+    form :math:`2\,\mathrm{Re}\,x^\dagger F - x^\dagger K x` has this value and this derivative with x held constant.
 
     Args:
         F: Structure factors of the points.
@@ -150,9 +151,7 @@ def covariance(
     return implicit_inverse(K, known.inverse).real.sum(0)
 
 
-def model_u_iso(
-    covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies
-) -> Float[Tensor, "atoms"]:
+def model_u_iso(covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
     """Mean square displacements [A^2] that the network predicts, scaled to the mean of ``structure.b_iso``."""
     u = bodies.mean_square(covariance, structure)
     return u * (structure.b_iso.mean() / (8 * torch.pi**2) / u.mean())

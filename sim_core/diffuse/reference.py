@@ -40,9 +40,7 @@ def packed_by_axes(structure: Structure, operations: Int[Tensor, "units 3 3"]) -
     return replace(structure, translations=structure.translations + shift)
 
 
-def u_iso_of_diagonal(
-    covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies
-) -> Float[Tensor, "atoms"]:
+def u_iso_of_diagonal(covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
     """Sum of the displacements that the diagonal of the covariance, read as one displacement, gives each atom."""
     assert isinstance(bodies, RigidUnits)
     s = bodies.lever_arms(cell_positions(structure))
