@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
 
+from refine.diffuse_settings import Diffuse, ModelFile, Simulate
 from refine.errors import InputError, required
 
 Positive = Annotated[FiniteFloat, Gt(0)]
@@ -236,6 +237,10 @@ class Settings(Section):
     truth: Truth
     initial: Initial
     parameters: Parameters
+    model: ModelFile
+    diffuse: Diffuse
+    simulate: Simulate
+    output: str | None
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     trainer: Trainer
@@ -256,6 +261,8 @@ def validate(config: dict[str, Any]) -> Settings:
         settings = Settings.model_validate(config)
     except ValidationError as error:
         raise InputError(_one_line(error)) from None
+    if settings.model.path is not None:
+        return settings
     if settings.data.image is None and None in (settings.truth.misset_deg, settings.truth.mosaic_spread_deg):
         raise required("truth", "misset_deg and mosaic_spread_deg (or an image in data.image)", "null")
     if settings.beam.wavelength_A is None and settings.data.image is None:

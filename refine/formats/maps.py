@@ -175,5 +175,7 @@ def _read_ccp4(path: Path) -> dict[str, np.ndarray]:
 
 _WRITERS = {".npz": _write_npz, ".h5": _write_hdf5, ".hdf5": _write_hdf5}
 _WRITERS |= {".ccp4": _write_ccp4, ".mrc": _write_ccp4, ".map": _write_ccp4}
+ENDINGS = tuple(_WRITERS)
+"""Of the files that can be written."""
 _READERS = {".npz": _read_npz, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
 _READERS |= {".ccp4": _read_ccp4, ".mrc": _read_ccp4, ".map": _read_ccp4}

@@ -48,8 +48,8 @@ def response(
     r"""Inverse of dynamical matrices by Cholesky decomposition.
 
     At a Bragg point the crystal shifts as a whole without a force. These modes are known beforehand, T; with
-    P = 1 - T T^T the inverse on the rest is :math:`P (P K P + c\,T T^T)^{-1} P` for any c > 0. Where modes beyond these are
-    soft (parts of a crystal without contacts), the pseudo-inverse is taken from the eigenvectors.
+    P = 1 - T T^T the inverse on the rest is :math:`P (P K P + c\,T T^T)^{-1} P` for any c > 0. Where modes beyond these
+    are soft (parts of a crystal without contacts), the pseudo-inverse is taken from the eigenvectors.
 
     Args:
         matrices: Hermitian, positive.

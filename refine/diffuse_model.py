@@ -1,0 +1,177 @@
+"""The forward model of a diffuse map: elastic network and structure as a file has them, at the points that are wanted."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from refine.diffuse_builders import build_reference_structure, build_structure
+from refine.diffuse_settings import Diffuse, ModelFile
+from refine.errors import required
+from refine.formats.maps import DiffuseMap, read_points
+from refine.formats.models import CrystalModel, read_model
+from refine.paths import existing_file
+from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
+from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors, zone_grid
+from sim_core.diffuse.elastic_network import Springs, find_contacts
+from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
+from sim_core.diffuse.reference import REACH, accumulated, u_iso_of_diagonal
+from sim_core.diffuse.structure import Structure, cell_positions, miller_indices, scattering_vectors
+
+MOST_ATOMS = 2000
+"""In a cell whose atoms move one by one: their matrices are dense."""
+DEFAULT_RATES = (3, 3, 3)
+"""Wavevectors that displacements of the model are summed over where points lie on no grid."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where intensity is wanted.
+
+    Attributes:
+        q: Scattering vectors [1/A].
+        hkl: Fractional Miller indices.
+        shape: Points along h, k, l; (N, 1, 1) for single points.
+        sampling: Of the grid, by axis.
+    """
+
+    q: Float[Tensor, "points 3"]
+    hkl: Float[Tensor, "points 3"]
+    shape: tuple[int, int, int]
+    sampling: tuple[Sampling, Sampling, Sampling] | None
+
+    @property
+    def rates(self) -> tuple[int, int, int]:
+        """Points for each reciprocal cell."""
+        if self.sampling is None:
+            return DEFAULT_RATES
+        h, k, l = self.sampling
+        return h.rate, k.rate, l.rate
+
+    def kept(self, d_min: float) -> Bool[Tensor, "points"]:
+        """Points of lower resolution, that is with a spacing 2 pi / |q| above ``d_min`` [A]."""
+        length = self.q.norm(dim=-1)
+        return torch.where(length == 0, torch.inf, 2 * torch.pi / length) > d_min
+
+
+def build_points(settings: Diffuse, basis: Tensor) -> Points:
+    """Points of the grid or of the file.
+
+    Raises:
+        InputError: if there is neither, or the file is damaged.
+    """
+    if settings.q_file is not None:
+        q = torch.from_numpy(read_points(existing_file(settings.q_file, "diffuse.q_file")))
+        return Points(q, miller_indices(q, basis), (len(q), 1, 1), None)
+    h, k, l = settings.sampling.h, settings.sampling.k, settings.sampling.l
+    if h is None or k is None or l is None:
+        raise required("diffuse", "a sampling of h, k and l or a q_file", "neither")
+    sampling = (Sampling(*h), Sampling(*k), Sampling(*l))
+    hkl, shape = grid(*sampling)
+    return Points(scattering_vectors(hkl, basis), hkl, shape, sampling)
+
+
+class DiffuseModel(nn.Module):
+    """Intensity of a map as a function of spring constants and coordinates.
+
+    Args:
+        model: As read.
+        settings: The configuration of the simulation.
+        adp: Take displacements of the atoms from the ``data`` or the ``model``.
+        use_occupancy: Weight atoms by their occupancies.
+        dtype: Precision of the structure factors.
+    """
+
+    q: Tensor
+    places: Tensor
+
+    def __init__(
+        self,
+        model: CrystalModel,
+        settings: Diffuse,
+        adp: str = "data",
+        use_occupancy: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Find contacts and the points that need to be computed."""
+        super().__init__()
+        eryx = settings.compat == "eryx"
+        self.structure: Structure = (
+            build_reference_structure(model) if eryx else build_structure(model, use_occupancy)
+        )
+        self.points = build_points(settings, self.structure.basis)
+        self.bodies = _bodies(settings, self.structure)
+        self.adp = adp
+        self.displacements = u_iso_of_diagonal if eryx else model_u_iso
+        self.cutoff, self.reach = settings.cutoff_A, REACH if eryx else None
+        contacts = find_contacts(cell_positions(self.structure), self.structure.basis, self.cutoff, self.reach)
+        finite = settings.bragg == "finite"
+        self.simulator = OnePhonon(contacts, self.bodies, finite, conjugate=eryx, dtype=dtype)
+        kept = self.points.kept(settings.d_min_A).nonzero()[:, 0]
+        chosen, places = kept, torch.arange(len(kept))
+        if self.points.sampling is not None and not eryx:
+            folding = fold(self.points.hkl[kept], self.points.rates, torch.from_numpy(model.rotations))
+            chosen, places = kept[folding.points], folding.index
+        self.kept = kept
+        self.register_buffer("q", self.points.q[chosen])
+        self.register_buffer("places", places)
+        self.wavevectors = unique_wavevectors(self.points.hkl[chosen])
+
+    def forward(self, values: dict[str, Tensor]) -> Float[Tensor, "kept"]:
+        """Intensity of the points that are kept.
+
+        Args:
+            values: ``gamma_intra`` and ``gamma_inter`` [k_B T/A^2]; ``xyz`` [atoms, 3] [A] and ``scale`` if refined.
+        """
+        springs = Springs(values["gamma_intra"], values["gamma_inter"])
+        structure = replace(self.structure, xyz=values.get("xyz", self.structure.xyz))
+        u_iso = None
+        if self.adp == "model":
+            kappa = zone_grid(self.points.rates)
+            moved = covariance(structure, self.simulator.contacts, self.bodies, springs, kappa)
+            u_iso = self.displacements(moved, structure, self.bodies)
+        intensity = self.simulator(structure, springs, self.q, self.wavevectors, u_iso)[self.places]
+        return intensity * values["scale"] if "scale" in values else intensity
+
+    def whole(self, intensity: Float[Tensor, "kept"]) -> Float[Tensor, "points"]:
+        """All points, NaN where none was computed."""
+        full = torch.full((len(self.points.q),), torch.nan, dtype=intensity.dtype)
+        return full.index_copy(0, self.kept, intensity)
+
+
+def open_model(model: ModelFile) -> CrystalModel:
+    """Read the model that the configuration names.
+
+    Raises:
+        InputError: if there is none, or it cannot be used.
+    """
+    if model.path is None:
+        raise required("model.path", "a PDB or mmCIF file", "null")
+    path = existing_file(model.path, "model.path")
+    return read_model(path, model.keep_hydrogens, model.keep_waters, model.altloc)
+
+
+def as_map(model: DiffuseModel, crystal: CrystalModel, intensity: Float[Tensor, "kept"]) -> DiffuseMap:
+    """The map that is written."""
+    points = model.points
+    return DiffuseMap(
+        q_vectors=points.q.numpy(),
+        hkl=points.hkl.numpy(),
+        intensity=model.whole(intensity.detach().double()).numpy(),
+        map_shape=np.array(points.shape),
+        cell=np.array(crystal.cell),
+        sampling=None if points.sampling is None else np.array(points.sampling, dtype=np.float64),
+    )
+
+
+def _bodies(settings: Diffuse, structure: Structure) -> Bodies:
+    if settings.group_by == "asu":
+        return RigidUnits(accumulated) if settings.compat == "eryx" else RigidUnits()
+    if settings.compat == "eryx":
+        raise required("diffuse.group_by", "asu with compat: eryx", "none")
+    atoms = structure.units * structure.atoms
+    if atoms > MOST_ATOMS:
+        raise required("diffuse.group_by", f"asu for more than {MOST_ATOMS} atoms in the cell", f"none for {atoms}")
+    return SingleAtoms()

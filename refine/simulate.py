@@ -1,0 +1,54 @@
+"""Simulate without refining: ``python refine/simulate.py model.path=FILE diffuse.sampling.h=[-3,3,3] ... output=map.npz``."""
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from refine.errors import InputError
+from refine.train import CONFIGS, _forget, _one_line
+
+_failures: list[str] = []
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+def _run(config: DictConfig) -> None:
+    """Check, simulate, write exactly the path that ``output`` names."""
+    from pathlib import Path
+
+    try:
+        _simulate(config)
+    except (InputError, OmegaConfBaseException) as error:
+        _failures.append(_one_line(error))
+    _forget(Path(HydraConfig.get().runtime.output_dir))
+
+
+def _simulate(config: DictConfig) -> None:
+    from refine.settings import validate
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    settings = validate({str(k): v for k, v in plain.items()})
+    from refine.simulation import simulate
+
+    simulate(settings)
+
+
+def main() -> None:
+    """Run, and report a user's mistake in one line with exit status 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _run()
+    except (HydraException, OmegaConfBaseException) as error:
+        _failures.append(_one_line(error))
+    if _failures:
+        print(f"error: {_failures[0]}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
