@@ -123,10 +123,11 @@ class DiffuseModel(nn.Module):
         """Intensity of the points that are kept.
 
         Args:
-            values: ``gamma_intra`` and ``gamma_inter`` [k_B T/A^2]; ``xyz`` [atoms, 3] [A] and ``scale`` if refined.
+            values: ``gamma_intra`` and ``gamma_inter`` [k_B T/A^2], or their logarithms as ``log_gamma_intra`` and
+                ``log_gamma_inter``; ``xyz``, all coordinates in a row [A], and ``scale`` where they are refined.
         """
-        springs = Springs(values["gamma_intra"], values["gamma_inter"])
-        structure = replace(self.structure, xyz=values.get("xyz", self.structure.xyz))
+        springs = Springs(*(values["log_" + n].exp() if "log_" + n in values else values[n] for n in Springs._fields))
+        structure = replace(self.structure, xyz=values.get("xyz", self.structure.xyz).reshape(-1, 3))
         u_iso = None
         if self.adp == "model":
             kappa = zone_grid(self.points.rates)
@@ -134,6 +135,12 @@ class DiffuseModel(nn.Module):
             u_iso = self.displacements(moved, structure, self.bodies)
         intensity = self.simulator(structure, springs, self.q, self.wavevectors, u_iso)[self.places]
         return intensity * values["scale"] if "scale" in values else intensity
+
+    def rebuild(self, xyz: Float[Tensor, "atoms 3"]) -> None:
+        """Find the contacts anew at other coordinates [A]."""
+        moved = cell_positions(replace(self.structure, xyz=xyz.detach().reshape(-1, 3)))
+        contacts = find_contacts(moved, self.structure.basis, self.cutoff, self.reach)
+        self.simulator = replace(self.simulator, contacts=contacts)
 
     def whole(self, intensity: Float[Tensor, "kept"]) -> Float[Tensor, "points"]:
         """All points, NaN where none was computed."""

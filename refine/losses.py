@@ -81,6 +81,31 @@ class Poisson(Gaussian):
         super().__init__(0.0)
 
 
+class KnownNoise:
+    """Squared residuals over known variances.
+
+    Args:
+        sigma: Standard uncertainty of each point.
+    """
+
+    is_likelihood = True
+
+    def __init__(self, sigma: Float[Tensor, "pixels"]) -> None:
+        self.weight = sigma.square().reciprocal()
+
+    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
+        """The sum of the weighted squares."""
+        return (self.weight * (model - observed).square()).sum()
+
+    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+        """Its derivative."""
+        return 2 * self.weight * (model - observed)
+
+    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+        """Constant."""
+        return 2 * self.weight
+
+
 class MeanSquare:
     """Mean squared residual; no likelihood, so it gives no uncertainties.
 

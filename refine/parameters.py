@@ -24,8 +24,15 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "beam_center_mm": ("x", "y"),
     "rotations_deg": AXES,
     "wavelength_A": (),
+    "log_gamma_intra": (),
+    "log_gamma_inter": (),
 }
 """Names of the parameters and of their components."""
+
+
+def declare(name: str, components: tuple[str, ...]) -> None:
+    """Name the components of a parameter whose number depends on the data, such as the coordinates of a model."""
+    COMPONENTS[name] = components
 
 _UNITS = {"_deg": "deg", "_mm": "mm", "_A": "A"}
 

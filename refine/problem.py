@@ -68,7 +68,7 @@ def build_problem(settings: Settings) -> Problem:
     assert wavelength is not None
     oversample = settings.detector.oversample or automatic_oversample(crystal, settings.detector, wavelength)
     fixed = _fixed_values(settings, cell)
-    known = {n: v for n in COMPONENTS if (v := getattr(truth_settings, n)) is not None}
+    known = {n: v for n in COMPONENTS if (v := getattr(truth_settings, n, None)) is not None}
     if image is not None:
         observation = from_file(image, settings)
     else:

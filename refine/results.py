@@ -13,7 +13,7 @@ from rich.table import Table
 
 from refine.callbacks.history import physical
 from refine.module import RefinementModule
-from refine.parameters import COMPONENTS, labels, unit
+from refine.parameters import labels, unit
 from refine.paths import replacing
 from refine.problem import Problem
 from refine.uncertainty import covariance
@@ -40,7 +40,7 @@ def parameter_entries(problem: Problem, module: RefinementModule) -> dict[str, d
     refined, esds = physical(module), standard_uncertainties(module)
     free = set(module.refined.free_labels)
     entries = {}
-    for name in COMPONENTS:
+    for name in module.refined.specs:
         for index, label in enumerate(labels(name)):
             truth = problem.truth.get(label)
             entries[label] = {

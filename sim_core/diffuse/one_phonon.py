@@ -41,7 +41,7 @@ class OnePhonon:
     bragg_tolerance: float = 1e-6
     conjugate: bool = False
     dtype: torch.dtype = torch.float64
-    batch: int = 1 << 21
+    batch: int = 1 << 20
 
     def __call__(
         self,
