@@ -82,6 +82,7 @@ class DiffuseModel(nn.Module):
         adp: Take displacements of the atoms from the ``data`` or the ``model``.
         use_occupancy: Weight atoms by their occupancies.
         dtype: Precision of the structure factors.
+        points: Where intensity is wanted, if not where the configuration says.
     """
 
     q: Tensor
@@ -94,6 +95,7 @@ class DiffuseModel(nn.Module):
         adp: str = "data",
         use_occupancy: bool = False,
         dtype: torch.dtype = torch.float64,
+        points: Points | None = None,
     ) -> None:
         """Find contacts and the points that need to be computed."""
         super().__init__()
@@ -101,7 +103,7 @@ class DiffuseModel(nn.Module):
         self.structure: Structure = (
             build_reference_structure(model) if eryx else build_structure(model, use_occupancy)
         )
-        self.points = build_points(settings, self.structure.basis)
+        self.points = build_points(settings, self.structure.basis) if points is None else points
         self.bodies = _bodies(settings, self.structure)
         self.adp = adp
         self.displacements = u_iso_of_diagonal if eryx else model_u_iso

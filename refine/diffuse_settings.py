@@ -64,3 +64,32 @@ class Simulate(_Section):
     """Which values ``simulate.py`` takes: those given under ``diffuse`` or ``crystal``, or the experiment's."""
 
     values: Literal["given", "truth", "initial"]
+
+
+class SpringConstants(_Section):
+    """Spring constants [k_B T/A^2]; null where unknown."""
+
+    gamma_intra: Positive | None
+    gamma_inter: Positive | None
+
+
+class DiffuseFit(_Section):
+    """A refinement against a diffuse map."""
+
+    map: str | None
+    points: Annotated[int, Ge(1)]
+    q_max: Positive
+    noise: Annotated[FiniteFloat, Ge(0)]
+    disturb_A: Annotated[FiniteFloat, Ge(0)]  # noqa: N815
+    restraint_A: Positive | None  # noqa: N815
+    truth: SpringConstants
+    initial: SpringConstants
+    free: list[Literal["gamma_intra", "gamma_inter", "xyz", "scale"]]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "DiffuseFit":
+        if None in (self.initial.gamma_intra, self.initial.gamma_inter):
+            raise ValueError("initial: expected gamma_intra and gamma_inter, got null")
+        if not self.free:
+            raise ValueError("free: expected at least one parameter, got none")
+        return self

@@ -34,7 +34,7 @@ def declare(name: str, components: tuple[str, ...]) -> None:
     """Name the components of a parameter whose number depends on the data, such as the coordinates of a model."""
     COMPONENTS[name] = components
 
-_UNITS = {"_deg": "deg", "_mm": "mm", "_A": "A"}
+_UNITS = {"xyz": "A", "_deg": "deg", "_mm": "mm", "_A": "A"}
 
 
 def labels(name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
 
-from refine.diffuse_settings import Diffuse, ModelFile, Simulate
+from refine.diffuse_settings import Diffuse, DiffuseFit, ModelFile, Simulate
 from refine.errors import InputError, required
 
 Positive = Annotated[FiniteFloat, Gt(0)]
@@ -239,6 +239,7 @@ class Settings(Section):
     parameters: Parameters
     model: ModelFile
     diffuse: Diffuse
+    diffuse_fit: DiffuseFit
     simulate: Simulate
     output: str | None
     loss: dict[str, Any]

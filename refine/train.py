@@ -54,6 +54,11 @@ def _refine(config: DictConfig, folder: Path) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
+    if settings.model.path is not None:
+        from refine.diffuse_run import refine_map
+
+        refine_map(settings, folder)
+        return
     from refine.run import refine
 
     refine(settings, folder)

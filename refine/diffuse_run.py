@@ -1,0 +1,155 @@
+"""One refinement against a diffuse map, from settings to the run folder."""
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import torch
+from rich.console import Console
+
+from refine import run
+from refine.callbacks import Convergence, History, TensorBoard
+from refine.datamodule import OneImage
+from refine.diffuse_model import as_map
+from refine.diffuse_problem import DiffuseProblem, build_diffuse_problem
+from refine.diffuse_report import central_slices, residual_picture, shells, write_diffuse_report
+from refine.errors import RefinementError
+from refine.formats.maps import write_map
+from refine.module import RefinementModule
+from refine.problem import Problem
+from refine.results import print_table, write_results
+from refine.settings import Settings
+
+
+class FindContacts(L.Callback):
+    """Finds the contacts anew before every step: between two steps they are constant."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Use the coordinates as they are now."""
+        assert isinstance(module, RefinementModule)
+        values = module.refined()
+        if "xyz" in values:
+            module.model.model.rebuild(values["xyz"])
+
+
+def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Refine and leave everything in ``folder``.
+
+    Args:
+        settings: Checked configuration.
+        folder: The run folder.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        InputError: before anything runs.
+        RefinementError: if the refinement cannot go on; results.json then says why.
+    """
+    start = time.perf_counter()
+    run._quiet()
+    torch.manual_seed(settings.seed)
+    console = Console()
+    problem = build_diffuse_problem(settings)
+    for note in problem.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    like = cast(Problem, problem)
+    module, trainer, callbacks = run._assemble(like, folder, start)
+    module.loss = problem.loss
+    trainer.callbacks.insert(0, FindContacts())  # type: ignore[attr-defined]
+    if TensorBoard in callbacks:
+        callbacks[TensorBoard].picture = lambda expected: residual_picture(*_slices(problem, expected))
+    resume = run._checkpoint(like)
+    history, convergence = callbacks[History], callbacks[Convergence]
+    status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
+    try:
+        with torch.no_grad():
+            initial = module()
+        trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
+        if trainer.interrupted:
+            raise RefinementError("interrupted")
+        if convergence.converged:
+            status, reason = "converged", convergence.reason
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        write_results(folder / "results.json", run._results(like, module, history, "failed", reason))
+        raise RefinementError(reason) from error
+    vector = module.refined.vector()
+    history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
+    history.write()
+    results = run._results(like, module, history, status, reason)
+    results["diffuse"] = _summary(problem, module)
+    _leave_files(problem, module, history, results, initial, folder)
+    if TensorBoard in callbacks:
+        last = history.rows[-1]["loss"]
+        callbacks[TensorBoard].finish(module, len(history.rows) - 1, last, run._hparams(settings))
+    write_results(folder / "results.json", results)
+    print_table(console, {k: v for k, v in results["parameters"].items() if not k.startswith("xyz")})
+    for name, value in results["diffuse"].items():
+        if isinstance(value, dict):
+            console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
+    console.print(f"{status}: {reason}; {results['steps']} steps, {results['wall_s']:.1f} s on {results['device']}")
+    console.print(f"{folder}", soft_wrap=True)
+    return results
+
+
+@torch.no_grad()
+def _summary(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any]:
+    """Springs in their own unit, errors of the coordinates, correlation by shell."""
+    fit, values = problem.settings.diffuse_fit, module.refined()
+    refined = {n: float(values["log_" + n].exp()) for n in ("gamma_intra", "gamma_inter")}
+    summary: dict[str, Any] = {"notes": problem.notes}
+    truth, first = fit.truth.model_dump(), fit.initial.model_dump()
+    if "scale" not in fit.free:
+        for n, value in refined.items():
+            summary[n] = {"truth": truth[n], "initial": first[n], "refined": value}
+    ratios = [
+        None if None in s.values() else s["gamma_intra"] / s["gamma_inter"] for s in (truth, first, refined)
+    ]
+    summary["gamma_ratio"] = dict(zip(("truth", "initial", "refined"), ratios, strict=True))
+    if problem.true_xyz is not None and "xyz" in values:
+        start = module.refined.specs["xyz"].initial
+        errors = {"initial": start, "refined": values["xyz"].cpu()}
+        summary["rms_xyz_A"] = {n: _rms(problem, x) for n, x in errors.items()}
+    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen].numpy()
+    summary["shells"] = shells(q, module.observed.cpu().numpy(), module().cpu().numpy())
+    return summary
+
+
+def _rms(problem: DiffuseProblem, xyz: torch.Tensor) -> float:
+    assert problem.true_xyz is not None
+    error = xyz.reshape(-1, 3) - problem.true_xyz
+    if len(problem.crystal.rotations) == 1:
+        error = error - error.mean(0)
+    return float(error.square().sum(-1).mean().sqrt())
+
+
+def _slices(problem: DiffuseProblem, expected: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Observed and expected intensities as central slices."""
+    model, chosen = problem.model.model, problem.model.chosen
+    observed = torch.from_numpy(problem.observation.photons)
+    calculated = torch.full_like(observed, torch.nan)
+    calculated[chosen] = expected.detach().cpu().double()
+    shape = model.points.shape
+    return central_slices(model.whole(observed).numpy(), shape), central_slices(model.whole(calculated).numpy(), shape)
+
+
+@torch.no_grad()
+def _leave_files(
+    problem: DiffuseProblem,
+    module: RefinementModule,
+    history: History,
+    results: dict[str, Any],
+    initial: torch.Tensor,
+    folder: Path,
+) -> None:
+    """Picture and calculated map."""
+    refined = module()
+    observed, after = _slices(problem, refined)
+    images = {"observed": observed, "initial": _slices(problem, initial)[1], "refined": after}
+    title = f"{problem.settings.experiment_name}: {results['status']} after {results['steps']} steps"
+    write_diffuse_report(folder / "report.png", images, results["diffuse"]["shells"], history.rows, title)
+    model = problem.model.model
+    write_map(folder / "calculated.npz", as_map(model, problem.crystal, model(module.refined())))
