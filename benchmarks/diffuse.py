@@ -63,7 +63,7 @@ def measure(atoms: int, halves: tuple[int, int, int], folded: bool) -> None:
     moved = replace(structure, xyz=xyz)
     q = scattering_vectors(points, structure.basis)
     intensity = OnePhonon(contacts)(moved, Springs(*gamma.unbind()), q, unique_wavevectors(points))
-    intensity = intensity[folding.index] if folded else intensity
+    intensity = intensity[folding.row] if folded else intensity
     intensity.nan_to_num().sum().backward()
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

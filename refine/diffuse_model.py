@@ -100,9 +100,7 @@ class DiffuseModel(nn.Module):
         """Find contacts and the points that need to be computed."""
         super().__init__()
         eryx = settings.compat == "eryx"
-        self.structure: Structure = (
-            build_reference_structure(model) if eryx else build_structure(model, use_occupancy)
-        )
+        self.structure: Structure = build_reference_structure(model) if eryx else build_structure(model, use_occupancy)
         self.points = build_points(settings, self.structure.basis) if points is None else points
         self.bodies = _bodies(settings, self.structure)
         self.adp = adp
@@ -115,7 +113,7 @@ class DiffuseModel(nn.Module):
         chosen, places = kept, torch.arange(len(kept))
         if self.points.sampling is not None and not eryx:
             folding = fold(self.points.hkl[kept], self.points.rates, torch.from_numpy(model.rotations))
-            chosen, places = kept[folding.points], folding.index
+            chosen, places = kept[folding.points], folding.row
         self.kept = kept
         self.register_buffer("q", self.points.q[chosen])
         self.register_buffer("places", places)

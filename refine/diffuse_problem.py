@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,9 +85,7 @@ def build_diffuse_problem(settings: Settings) -> DiffuseProblem:
     crystal = open_model(settings.model)
     points = _points(settings, crystal)
     dtype = getattr(torch, settings.dtype)
-    model = DiffuseModel(
-        crystal, settings.diffuse, settings.model.adp, settings.model.use_occupancy, dtype, points
-    )
+    model = DiffuseModel(crystal, settings.diffuse, settings.model.adp, settings.model.use_occupancy, dtype, points)
     generator = torch.Generator().manual_seed(settings.seed)
     intensity, sigma, true_xyz, path = _data(settings, model, generator)
     used = torch.isfinite(intensity) & torch.isfinite(sigma) & (sigma > 0)
@@ -132,7 +131,7 @@ def _points(settings: Settings, crystal: CrystalModel) -> Points | None:
 
 def _data(
     settings: Settings, model: DiffuseModel, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor | None, object]:
+) -> tuple[Tensor, Tensor, Tensor | None, Path | None]:
     """Intensities of the points that are kept, their uncertainties, the true coordinates, the file."""
     fit = settings.diffuse_fit
     if fit.map is not None:

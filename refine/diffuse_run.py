@@ -105,9 +105,7 @@ def _summary(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any
     if "scale" not in fit.free:
         for n, value in refined.items():
             summary[n] = {"truth": truth[n], "initial": first[n], "refined": value}
-    ratios = [
-        None if None in s.values() else s["gamma_intra"] / s["gamma_inter"] for s in (truth, first, refined)
-    ]
+    ratios = [None if None in s.values() else s["gamma_intra"] / s["gamma_inter"] for s in (truth, first, refined)]
     summary["gamma_ratio"] = dict(zip(("truth", "initial", "refined"), ratios, strict=True))
     if problem.true_xyz is not None and "xyz" in values:
         start = module.refined.specs["xyz"].initial

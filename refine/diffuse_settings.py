@@ -42,7 +42,9 @@ class GridSampling(_Section):
             low, high, rate = axis
             steps = rate * (high - low)
             if high < low or abs(steps - round(steps)) > 1e-6:
-                raise ValueError(f"{name}: expected [min, max, rate] with whole steps from min to max, got {list(axis)}")
+                raise ValueError(
+                    f"{name}: expected [min, max, rate] with whole steps from min to max, got {list(axis)}"
+                )
         return self
 
 

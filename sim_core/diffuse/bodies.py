@@ -80,14 +80,16 @@ class RigidUnits:
         r""":math:`\tfrac13 \mathrm{tr}\,A_j C A_j^T`, A = (1 | S(s))."""
         s = self.lever_arms(cell_positions(structure))
         a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
-        own = covariance.unflatten(0, (-1, 6)).unflatten(2, (-1, 6)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        own = covariance.reshape(structure.units, 6, structure.units, 6).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
         return torch.einsum("ujxa,uab,ujxb->j", a, own, a) / (3 * structure.units)
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
         """Masses and moments of inertia of the units."""
         s = self.lever_arms(cell_positions(structure))
         a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
-        return torch.block_diag(*torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a))
+        blocks = torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a)
+        inertia: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        return inertia
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class SingleAtoms:
 
     def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         """The diagonal, averaged over units."""
-        return covariance.diagonal().unflatten(0, (structure.units, -1)).mean(0)
+        return covariance.diagonal().reshape(structure.units, -1).mean(0)
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
         """Masses of the atoms."""

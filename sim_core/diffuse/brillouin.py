@@ -41,12 +41,12 @@ class Wavevectors(NamedTuple):
 
     Attributes:
         kappa: In units of the reciprocal cell; one of each pair k, -k.
-        index: Row of ``kappa`` for each point.
+        group: Row of ``kappa`` for each point.
         flipped: Points whose wavevector is the negative of that row.
     """
 
     kappa: Float[Tensor, "k 3"]
-    index: Int[Tensor, "points"]
+    group: Int[Tensor, "points"]
     flipped: Bool[Tensor, "points"]
 
 
@@ -86,11 +86,11 @@ class Folding(NamedTuple):
 
     Attributes:
         points: One of each set of points with the same intensity, as rows of the map.
-        index: Row of ``points`` for each point of the map.
+        row: Row of ``points`` for each point of the map.
     """
 
     points: Int[Tensor, "folded"]
-    index: Int[Tensor, "points"]
+    row: Int[Tensor, "points"]
 
 
 def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations: Int[Tensor, "ops 3 3"]) -> Folding:
@@ -146,10 +146,11 @@ def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
         wavevectors: Of all points.
         size: Points in each batch.
     """
-    order = wavevectors.index.argsort(stable=True)
+    order = wavevectors.group.argsort(stable=True)
     found = []
-    for points in order.split(size):
-        here, run, counts = torch.unique_consecutive(wavevectors.index[points], return_inverse=True, return_counts=True)
+    for start in range(0, len(order), size):
+        points = order[start : start + size]
+        here, run, counts = torch.unique_consecutive(wavevectors.group[points], return_inverse=True, return_counts=True)
         width = -(-len(points) // len(here))
         rows = -(-counts // width)
         slot = torch.arange(len(points)) - (counts.cumsum(0) - counts)[run]

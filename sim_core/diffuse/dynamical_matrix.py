@@ -23,7 +23,7 @@ def dynamical_matrix(
     """
     phase = 2 * torch.pi * kappa @ cells.to(kappa).T
     flat = hessian.flatten(1)
-    return torch.complex(phase.cos() @ flat, phase.sin() @ flat).unflatten(-1, hessian.shape[1:])
+    return torch.complex(phase.cos() @ flat, phase.sin() @ flat).reshape(-1, *hessian.shape[1:])
 
 
 class Response(NamedTuple):

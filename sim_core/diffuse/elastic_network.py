@@ -143,7 +143,7 @@ def skew(s: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Matrix S with S l = l x s, the shift of an atom at s when its body turns by l."""
     x, y, z = s.unbind(-1)
     o = torch.zeros_like(x)
-    return torch.stack([o, z, -y, -z, o, x, y, -x, o], -1).unflatten(-1, (3, 3))
+    return torch.stack([o, z, -y, -z, o, x, y, -x, o], -1).reshape(*s.shape, 3)
 
 
 def scalar_hessian(contacts: Contacts, springs: Springs) -> Float[Tensor, "cells atoms_in_cell atoms_in_cell"]:

@@ -131,7 +131,7 @@ def quadratic_form(
     size = F.shape[-1]
     rows = len(batch.row_kappa)
     padded = F.new_zeros(rows * batch.width, size)
-    padded = padded.index_copy(0, batch.place, F.detach()).unflatten(0, (rows, batch.width))
+    padded = padded.index_copy(0, batch.place, F.detach()).reshape(rows, batch.width, size)
     x = padded @ inverse.transpose(-1, -2)[batch.row_kappa]
     strain = (x.conj() * (x @ K.transpose(-1, -2)[batch.row_kappa])).real.sum(-1).flatten()[batch.place]
     x = x.flatten(0, 1)[batch.place]

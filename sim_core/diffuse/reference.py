@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .bodies import Bodies, RigidUnits, skew
+from .bodies import Bodies, RigidUnits
+from .elastic_network import skew
 from .structure import Structure, cell_positions
 
 REACH = 1
@@ -44,7 +45,7 @@ def u_iso_of_diagonal(covariance: Float[Tensor, "M M"], structure: Structure, bo
     """Sum of the displacements that the diagonal of the covariance, read as one displacement, gives each atom."""
     assert isinstance(bodies, RigidUnits)
     s = bodies.lever_arms(cell_positions(structure))
-    g = covariance.diagonal().unflatten(0, (-1, 6))
+    g = covariance.diagonal().reshape(-1, 6)
     shift = g[:, None, :3] + torch.einsum("ujxl,ul->ujx", skew(s), g[:, 3:])
     u = shift.sum((0, -1))
     return u * (3 * structure.b_iso.mean() / (8 * torch.pi**2) / u.mean())

@@ -36,7 +36,7 @@ def test_folding(name: str) -> None:
     one = case(name)
     folded = fold(one.hkl, one.rates, torch.from_numpy(one.model.rotations))
     whole = intensity(one, one.hkl)
-    part = intensity(one, one.hkl[folded.points])[folded.index]
+    part = intensity(one, one.hkl[folded.points])[folded.row]
     assert torch.equal(whole.isnan(), part.isnan())
     assert relative(part, whole) < 1e-12
     assert len(folded.points) < 0.3 * len(one.hkl)
