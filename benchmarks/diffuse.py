@@ -1,7 +1,8 @@
-"""Speed of the diffuse simulator: ``python benchmarks/diffuse.py [atoms ...]``.
+"""Speed of the diffuse simulator: ``python benchmarks/diffuse.py [--large] [--folded] [atoms ...]``.
 
 A helix crystal in P 21 21 21 is repeated within its asymmetric unit until the cell holds about that many atoms. Forward
-and gradient (springs and coordinates) of a map of about 450,000 points, with and without folding by Laue symmetry.
+and gradient (springs and coordinates) of a map of about 450,000 points, with and without folding by Laue symmetry;
+``--large``: 3.5 million points; ``--folded``: only with folding.
 """
 
 import resource
@@ -77,7 +78,7 @@ def measure(atoms: int, halves: tuple[int, int, int], folded: bool) -> None:
 
 if __name__ == "__main__":
     scale = 2 if "--large" in sys.argv else 1
-    halves = (12 * scale, 12 * scale, round(14 * scale**0.9) if scale > 1 else 14)
+    halves = (12 * scale, 12 * scale, 14 * scale)
     for count in [int(a) for a in sys.argv[1:] if not a.startswith("--")] or [500, 8000]:
         measure(count, halves, True)
         if "--folded" not in sys.argv:

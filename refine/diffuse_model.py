@@ -1,4 +1,4 @@
-"""The forward model of a diffuse map: elastic network and structure as a file has them, at the points that are wanted."""
+"""The forward model of a diffuse map: elastic network and structure of a file, at the points that are wanted."""
 
 from dataclasses import dataclass, replace
 

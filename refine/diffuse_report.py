@@ -1,5 +1,6 @@
 """Pictures and numbers of a refinement against a diffuse map."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def shells(q: np.ndarray, observed: np.ndarray, calculated: np.ndarray) -> list[
     edges = np.linspace(0, length.max() ** 3, SHELLS + 1) ** (1 / 3)
     edges[-1] = np.inf
     rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = (length >= low) & (length < high)
         if inside.sum() < 3:
             continue

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
+import lightning as L  # noqa: N812
 import numpy as np
 import torch
 from rich.console import Console
@@ -13,7 +13,7 @@ from refine import run
 from refine.callbacks import Convergence, History, TensorBoard
 from refine.datamodule import OneImage
 from refine.diffuse_model import as_map
-from refine.diffuse_problem import DiffuseProblem, build_diffuse_problem
+from refine.diffuse_problem import DiffuseProblem, MaskedModel, build_diffuse_problem
 from refine.diffuse_report import central_slices, residual_picture, shells, write_diffuse_report
 from refine.errors import RefinementError
 from refine.formats.maps import write_map
@@ -31,6 +31,7 @@ class FindContacts(L.Callback):
         assert isinstance(module, RefinementModule)
         values = module.refined()
         if "xyz" in values:
+            assert isinstance(module.model, MaskedModel)
             module.model.model.rebuild(values["xyz"])
 
 
@@ -112,7 +113,7 @@ def _summary(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any
         errors = {"initial": start, "refined": values["xyz"].cpu()}
         summary["rms_xyz_A"] = {n: _rms(problem, x) for n, x in errors.items()}
     q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen].numpy()
-    summary["shells"] = shells(q, module.observed.cpu().numpy(), module().cpu().numpy())
+    summary["shells"] = shells(q, problem.observation.observed().numpy(), module().cpu().numpy())
     return summary
 
 

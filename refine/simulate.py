@@ -1,4 +1,4 @@
-"""Simulate without refining: ``python refine/simulate.py model.path=FILE diffuse.sampling.h=[-3,3,3] ... output=map.npz``."""
+"""Simulate without refining: ``python refine/simulate.py model.path=FILE diffuse.q_file=q.npy output=map.npz``."""
 
 import os
 import sys
