@@ -6,12 +6,14 @@ in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is
 :math:`|F^\dagger v|^2/\omega^2`: masses cancel, and no eigenvector stands in the way of a derivative.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from ..form_factors import form_factor
 from .bodies import Bodies, RigidUnits
@@ -78,7 +80,7 @@ class OnePhonon:
                 return self._batch(structure, batch, *tensors)
 
             arguments = (q[batch.points], batch.kappa, hessian, structure.xyz, u_iso)
-            parts.append(checkpoint(part, *arguments, use_reentrant=False) if keep else part(*arguments))
+            parts.append(_Recomputed.apply(part, *arguments) if keep else part(*arguments))
             order.append(batch.points)
         if not parts:
             return q.new_zeros(0)
@@ -107,6 +109,27 @@ class OnePhonon:
         f = form_factor(q2 / (16 * torch.pi**2), atoms.a, atoms.b, atoms.c)[:, atoms.kind]
         amplitude = f * structure.weight * torch.exp(-0.5 * q2[:, None] * u_iso)
         return self.bodies.structure_factors(q, amplitude.to(self.dtype), structure)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A function that keeps only its inputs and is computed again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*tensors)
+        return function(*tensors)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[1:]
+        inputs = [t.detach().requires_grad_(n) for t, n in zip(ctx.saved_tensors, needed, strict=True)]
+        with torch.enable_grad():
+            value = ctx.function(*inputs)
+        wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
+        slopes = iter(torch.autograd.grad(value, wanted, gradient, allow_unused=True))
+        return (None, *(next(slopes) if n else None for n in needed))
 
 
 def quadratic_form(
