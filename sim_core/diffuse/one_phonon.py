@@ -8,6 +8,7 @@ in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,7 +81,8 @@ class OnePhonon:
                 return self._batch(structure, batch, *tensors)
 
             arguments = (q[batch.points], batch.kappa, hessian, structure.xyz, u_iso)
-            parts.append(_Recomputed.apply(part, *arguments) if keep else part(*arguments))
+            compute = partial(_Recomputed.apply, part) if keep else part
+            parts.append(compute(*arguments))
             order.append(batch.points)
         if not parts:
             return q.new_zeros(0)
@@ -121,7 +123,7 @@ class _Recomputed(torch.autograd.Function):
         return function(*tensors)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
         inputs = [t.detach().requires_grad_(n) for t, n in zip(ctx.saved_tensors, needed, strict=True)]
