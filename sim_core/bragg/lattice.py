@@ -8,7 +8,7 @@ sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice_sum`)
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class Slopes(NamedTuple):
     d_parameters: Float[Tensor, "parameters rows samples"] | None
 
 
+@runtime_checkable
 class Shape(Protocol):
     """The interference function of a block: ``amplitude * profile``."""
 

@@ -152,7 +152,7 @@ class SampledBragg(nn.Module):
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
         settings = Settings(self.shape, table.h_min, tuple(table.table.shape), self.dtype)
         y = lattice_sum(scattering.flatten(0, -2), rows, weights, parameters, amplitudes, settings)
-        return (f.flatten(1) * y.view(len(pixels), -1)).sum(-1)
+        return (f * y.view(f.shape)).flatten(1).sum(-1)
 
 
 def _carries_gradient(experiment: Experiment) -> bool:
