@@ -1,4 +1,4 @@
-"""From what people write (degrees, millimetres, conventions) to the records of sim_core; tensors keep their gradients."""
+"""From what people write (degrees, millimetres, conventions) to records of sim_core; gradients pass through."""
 
 import math
 from collections.abc import Mapping

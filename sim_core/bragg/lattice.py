@@ -30,9 +30,7 @@ class Shape(Protocol):
     def amplitude(self, n_cells: Float[Tensor, "3"]) -> Float[Tensor, ""]:
         """Factor that does not depend on x."""
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """Parameters of the profile, differentiable in the number of cells and in a*, b*, c* [1/A]."""
 
     def profile(
@@ -59,9 +57,7 @@ class Square:
         """One: the profile has the peak (N_a N_b N_c)^2 itself."""
         return torch.ones_like(n_cells[0])
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """N_a, N_b, N_c."""
         return n_cells
 
@@ -145,9 +141,7 @@ class Round(_Quadratic):
         """(0.7236 N_a N_b N_c)^2: the share of an ellipsoid's volume that matches the reference's intensity."""
         return (0.723601254558268 * n_cells.prod()) ** 2
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """The diagonal form f N_i^2."""
         return torch.diag(self.fudge * n_cells**2).flatten()
 
@@ -174,9 +168,7 @@ class _ReciprocalWidth(_Quadratic):
         """(N_a N_b N_c)^2."""
         return n_cells.prod() ** 2
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """The reciprocal metric, scaled."""
         return (self.fudge * n_cells.prod() ** 2 * reciprocal.T @ reciprocal).flatten()
 

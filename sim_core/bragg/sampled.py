@@ -81,6 +81,10 @@ class SampledBragg(nn.Module):
         dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
     """
 
+    domain_axes: Tensor
+    domain_angles: Tensor
+    domain_weights: Tensor
+
     def __init__(
         self,
         domains: DomainSample,
@@ -102,9 +106,7 @@ class SampledBragg(nn.Module):
         """The sample of misorientations."""
         return DomainSample(self.domain_axes, self.domain_angles, self.domain_weights)
 
-    def forward(
-        self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None
-    ) -> Float[Tensor, "pixels"]:
+    def forward(self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None) -> Float[Tensor, "pixels"]:
         """Expected photons.
 
         Args:
@@ -150,7 +152,8 @@ class SampledBragg(nn.Module):
         f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        settings = Settings(self.shape, table.h_min, tuple(table.table.shape), self.dtype)
+        h, k, l = table.table.shape
+        settings = Settings(self.shape, table.h_min, (h, k, l), self.dtype)
         y = lattice_sum(scattering.flatten(0, -2), rows, weights, parameters, amplitudes, settings)
         return (f * y.view(f.shape)).flatten(1).sum(-1)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import padded_index, nearest_reflection
+from ..bragg.structure_factors import nearest_reflection, padded_index
 
 TILE = 1 << 18
 """Numbers (3 x rows x orientations) that are worked on at a time: small enough for a core's cache."""
@@ -94,14 +94,17 @@ class _LatticeSum(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
         s, a, w, p, values = ctx.saved_tensors
         dtype = ctx.settings.dtype
         w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1)
-        out = [torch.zeros_like(t) if n else None for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)]
+        out = [
+            torch.zeros_like(t) if n else None
+            for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)
+        ]
         for t in _tiles(s, a, values, ctx.settings):
             value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, out[3] is not None)
             g = grad[t.rows, None].to(dtype)

@@ -30,8 +30,8 @@ def cbf(path):
     return path
 
 
-def edf(path, counts=COUNTS.astype(np.float32)):
-    EdfImage(data=counts).write(str(path))
+def edf(path, counts=COUNTS):
+    EdfImage(data=counts.astype(np.float32)).write(str(path))
     return path
 
 
@@ -120,9 +120,9 @@ def test_smv_header_in_our_units(tmp_path):
 
 
 def test_a_header_that_is_no_number_is_one_line(tmp_path):
+    path = smv(tmp_path / "a.img")
+    path.write_bytes(path.read_bytes().replace(b"DISTANCE=100", b"DISTANCE=abc"))
     with pytest.raises(InputError, match="DISTANCE"):
-        path = smv(tmp_path / "a.img")
-        path.write_bytes(path.read_bytes().replace(b"DISTANCE=100", b"DISTANCE=abc"))
         read_image(path)
 
 

@@ -90,7 +90,10 @@ def test_structure_factors(experiment, table, simulator):
 
     def image(part: torch.Tensor, default: torch.Tensor) -> torch.Tensor:
         values = torch.cat([flat[:600], part, flat[600 + len(part) :]]).view(table.table.shape)
-        return simulator(replace(experiment, structure_factors=StructureFactors(values, table.h_min, default)), PIXELS) / top
+        return (
+            simulator(replace(experiment, structure_factors=StructureFactors(values, table.h_min, default)), PIXELS)
+            / top
+        )
 
     check(image, flat[600:690], table.default)
     gradient = torch.autograd.functional.jacobian(image, (flat[600:690], table.default))

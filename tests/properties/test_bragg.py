@@ -24,9 +24,7 @@ def test_turning_the_whole_laboratory_leaves_the_image(experiment, shape):
     turned = replace(
         experiment,
         beam=replace(b, direction=b.direction @ turn.T, polarization_axis=turn @ b.polarization_axis),
-        panel=replace(
-            p, **{n: turn @ getattr(p, n) for n in ("origin", "fast_axis", "slow_axis", "normal")}
-        ),
+        panel=replace(p, **{n: turn @ getattr(p, n) for n in ("origin", "fast_axis", "slow_axis", "normal")}),
         crystal=type(c).from_matrix(turn @ c.reciprocal, torch.zeros_like(c.misset), c.n_cells, c.mosaic_spread),
         scan=replace(s, axis=turn @ s.axis),
     )
@@ -91,9 +89,7 @@ def test_gpu_and_cpu_agree(experiment, table):
     moved = replace(
         experiment,
         **{
-            name: replace(
-                part, **{k: v.cuda() for k, v in vars(part).items() if isinstance(v, torch.Tensor)}
-            )
+            name: replace(part, **{k: v.cuda() for k, v in vars(part).items() if isinstance(v, torch.Tensor)})
             for name, part in vars(experiment).items()
         },
     )
@@ -151,9 +147,7 @@ def test_a_scan_is_the_mean_of_its_stills(experiment):
     angles = tensor([0.1, 0.2, 0.3])
     simulator = SampledBragg(quadrature_domains(7))
     scan = replace(experiment.scan, phi=angles, weight=torch.full((3,), 1 / 3, dtype=torch.float64))
-    stills = [
-        simulator(replace(experiment, scan=replace(scan, phi=a[None], weight=tensor([1.0])))) for a in angles
-    ]
+    stills = [simulator(replace(experiment, scan=replace(scan, phi=a[None], weight=tensor([1.0])))) for a in angles]
     torch.testing.assert_close(simulator(replace(experiment, scan=scan)), torch.stack(stills).mean(0))
 
 
