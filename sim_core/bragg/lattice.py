@@ -82,12 +82,15 @@ class Square:
         d_u = (n * cos_n).sub_((1 - sin.square()).sqrt_().mul_(ratio)).div_(sin)
         near = nu.abs() < 0.05
         d_u = torch.where(near, n * _grating_slope(u, n), d_u)
-        squares = ratio.square()
-        others = torch.stack([squares[1] * squares[2], squares[2] * squares[0], squares[0] * squares[1]]).mul_(ratio)
+        squares, others = ratio.square(), torch.empty_like(ratio)
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            torch.mul(squares[j], squares[k], out=others[i])
+        value = others[0] * squares[0]
+        others.mul_(ratio)
         d_n = None
         if with_parameters:
             d_n = 2 * others * torch.where(near, 1 - (n**2 / 2 - 1 / 6) * u**2, u * cos_n / sin)
-        return Slopes(squares[0] * squares[1] * squares[2], others.mul_(d_u).mul_(2 * math.pi), d_n)
+        return Slopes(value, others.mul_(d_u).mul_(2 * math.pi), d_n)
 
 
 def _tiny(x: Tensor) -> Tensor:
