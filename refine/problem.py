@@ -64,7 +64,9 @@ def build_problem(settings: Settings) -> Problem:
     true_domains = build_domains(truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed)
     wavelength = settings.beam.wavelength_A
     assert wavelength is not None
-    oversample = settings.detector.oversample or automatic_oversample(crystal, settings.detector, wavelength)
+    oversample = settings.detector.oversample or automatic_oversample(
+        crystal.n_cells, cell.tolist(), settings.detector, wavelength
+    )
     if image is not None:
         how = "configuration" if settings.detector.oversample else "fine enough for the spots"
         geometry.append(("detector.oversample", str(oversample), "-", how))
@@ -83,6 +85,8 @@ def build_problem(settings: Settings) -> Problem:
     parameters = Parameters([_spec(settings, name, value) for name, value in initial.items()])
     if not parameters.free:
         raise required("parameters", "at least one with free=true", "none")
+    if crystal.shape == "tophat" and not {"scale", "background"} >= set(parameters.free):
+        raise required("crystal.shape", "square, round or gauss to refine (a top hat has no slope)", "tophat")
     truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), np.ravel(v), strict=True)}
     means = {"model": _mean_rotation(domains, initial["mosaic_spread_deg"])}
     if "mosaic_spread_deg" in truth:
@@ -108,7 +112,7 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
         ("detector", "pixel_size_mm", detector.pixel_size_mm),
         ("detector", "distance_mm", detector.distance_mm),
         ("beam", "wavelength_A", beam.wavelength_A),
-        ("detector", "two_theta_deg", detector.two_theta_deg),
+        ("detector", "two_theta_deg", _two_theta(detector, header)),
         ("scan", "phi_start_deg", settings.scan.phi_start_deg),
         ("scan", "osc_deg", settings.scan.osc_deg),
     ):
@@ -116,9 +120,13 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
         if value is None:
             where = "the image's header does not say" if settings.data.image else "there is no image with a header"
             raise required(f"{section}.{name}", f"a value ({where})", "null")
+        if name in ("pixel_size_mm", "distance_mm", "wavelength_A") and not float(np.min(value)) > 0:
+            raise required(f"{section}.{name}", "a value above zero", f"{value} from the image's header")
         found[name] = value
         rows.append(_row(f"{section}.{name}", value, header.get(name), given is not None))
-    detector = detector.model_copy(update={n: found[n] for n in ("pixels", "pixel_size_mm", "distance_mm")})
+    detector = detector.model_copy(
+        update={n: found[n] for n in ("pixels", "pixel_size_mm", "distance_mm", "two_theta_deg")}
+    )
     centre, row = _centre(detector, header)
     if settings.data.image is not None:
         rows.append(row)
@@ -126,6 +134,16 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
     beam = beam.model_copy(update={"wavelength_A": found["wavelength_A"]})
     scan = settings.scan.model_copy(update={n: found[n] for n in ("phi_start_deg", "osc_deg")})
     return settings.model_copy(update={"detector": detector, "beam": beam, "scan": scan}), rows if header else []
+
+
+def _two_theta(detector: Any, header: dict[str, Any]) -> float:
+    """As given, or zero; a header does not say about which axis its detector is swung."""
+    if detector.two_theta_deg is not None:
+        return float(detector.two_theta_deg)
+    if header.get("two_theta_deg"):
+        wanted = f"a value (the header says {header['two_theta_deg']:g}, but not about which axis)"
+        raise required("detector.two_theta_deg", wanted, "null")
+    return 0.0
 
 
 def _said(image: DetectorImage) -> dict[str, Any]:
@@ -208,6 +226,8 @@ def _simulate(source: BraggModel, values: dict[str, Tensor], settings: Settings)
     assert settings.detector.pixels is not None
     fast, slow = settings.detector.pixels
     photons = source(values, torch.cartesian_prod(torch.arange(slow), torch.arange(fast)))
+    if not bool(torch.isfinite(photons).all() & (photons >= 0).all() & (photons < 1e15).all()):
+        raise required("truth", "values that give a finite image of at most 1e15 photons a pixel", "others")
     if settings.data.noise == "poisson":
         photons = photon_noise(photons, settings.seed)
     return from_simulation(photons, settings)

@@ -30,14 +30,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def parameter_entries(problem: Problem, module: RefinementModule, esds: dict[str, float]) -> dict[str, dict[str, Any]]:
-    """Truth, initial, refined, error, esd and unit of every scalar parameter."""
+def parameter_entries(
+    problem: Problem, module: RefinementModule, esds: dict[str, float], last: dict[str, float] | None
+) -> dict[str, dict[str, Any]]:
+    """Truth, initial, refined (or the ``last`` known values), error, esd and unit of every scalar parameter."""
     initial = {
         k: float(v)
         for name, spec in module.refined.specs.items()
         for k, v in zip(labels(name), spec.initial, strict=True)
     }
-    refined = physical(module)
+    refined = last or physical(module)
     free = set(module.refined.free_labels)
     entries = {}
     for name in COMPONENTS:
@@ -46,8 +48,8 @@ def parameter_entries(problem: Problem, module: RefinementModule, esds: dict[str
             entries[label] = {
                 "truth": truth,
                 "initial": initial[label],
-                "refined": refined[label],
-                "error": None if truth is None else refined[label] - truth,
+                "refined": _finite(refined[label]),
+                "error": None if truth is None else _finite(refined[label] - truth),
                 "esd": esds.get(label),
                 "unit": unit(name, index),
                 "free": label in free,
@@ -167,7 +169,7 @@ def summary(problem: Problem, module: RefinementModule, history: History, status
         "dtype": settings.dtype,
         "seed": settings.seed,
         "loss": {name: _finite(value) for name, value in loss.items()},
-        "parameters": {} if failed else parameter_entries(problem, module, esds),
+        "parameters": parameter_entries(problem, module, esds, history.rows[-1] if failed and history.rows else None),
         "agreement": fit,
         "warnings": [] if failed else find_warnings(module, fit, esds),
         "model": {

@@ -54,8 +54,7 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     if problem.geometry:
         print_geometry(console, problem.geometry)
     if settings.ckpt_path is None:
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        (folder / "results.json").unlink(missing_ok=True)
+        clear(folder)
     with _threads(problem):
         return _refine(problem, folder, console, start)
 
@@ -70,12 +69,11 @@ def _refine(problem: Problem, folder: Path, console: Console, start: float) -> d
     try:
         initial_image = expected_frame(problem, module, initial=True)
         trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
-        if trainer.interrupted:
-            raise RefinementError("interrupted")
         if convergence.converged:
             status, reason = "converged", convergence.reason
-    except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "interrupted" if stopped else _first(error) or type(error).__name__
         results = summary(problem, module, history, "failed", reason)
         write_results(folder / "results.json", results)
         raise RefinementError(reason) from error
@@ -92,6 +90,14 @@ def _refine(problem: Problem, folder: Path, console: Console, start: float) -> d
     print_verdict(console, results)
     console.print(f"{folder}", soft_wrap=True)
     return results
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left in a folder that is used again."""
+    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextmanager
@@ -120,7 +126,7 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
         raise InputError(f"optimizer: {_first(error)}") from None
     choice = settings.trainer
     callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
-    if settings.logger.get("kind") == "tensorboard":
+    if settings.logger.kind == "tensorboard":
 
         def draw(expected: torch.Tensor) -> dict[str, np.ndarray]:
             return picture(on_frame(problem, problem.observation.observed()), on_frame(problem, expected))

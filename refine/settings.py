@@ -83,7 +83,7 @@ class Detector(Section):
     beam_center_mm: Pair | None
     org_px: Pair | None
     rotations_deg: Vector
-    two_theta_deg: FiniteFloat
+    two_theta_deg: FiniteFloat | None
     pivot: Literal["beam", "sample"] | None
     oversample: Count | None
     sensor_thickness_um: NotNegative
@@ -231,6 +231,12 @@ class Trainer(Section):
     checkpoint_every: Count
 
 
+class Logger(Section):
+    """Where curves and pictures go."""
+
+    kind: Literal["tensorboard", "none"]
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -251,7 +257,7 @@ class Settings(Section):
     seed: Annotated[int, Ge(0), Le(2**63 - 1)]
     dtype: Literal["float64", "float32"]
     ckpt_path: str | None
-    logger: dict[str, Any]
+    logger: Logger
     output_dir: str | None
 
 

@@ -16,8 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refine.compose import CONFIGS
-from refine.errors import InputError, RefinementError
+from refine.errors import RefinementError
 from refine.paths import REPOSITORY
+
+trace_wanted = "HYDRA_FULL_ERROR" in os.environ
+"""Whether the user asked for tracebacks."""
 
 exit_status: list[int] = []
 """Of a single run that did not end well."""
@@ -29,8 +32,10 @@ def _run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        _refine(config, folder)
-    except (InputError, OmegaConfBaseException) as error:
+        _refine(config, folder, clear_first=hydra_config.mode == RunMode.MULTIRUN)
+    except (ValueError, OSError, OmegaConfBaseException) as error:
+        if trace_wanted:
+            raise
         if hydra_config.mode != RunMode.MULTIRUN:
             _forget(folder)
         _report(hydra_config, _one_line(error), 2)
@@ -46,9 +51,13 @@ def _report(hydra_config: Any, message: str, status: int) -> None:
         exit_status.append(status)
 
 
-def _refine(config: DictConfig, folder: Path) -> None:
+def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
     from refine.settings import validate
 
+    if clear_first:
+        from refine.run import clear
+
+        clear(folder)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
@@ -61,9 +70,9 @@ def _forget(folder: Path) -> None:
     """Remove the folder of a run that never started, unless it holds something of another run."""
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
         shutil.rmtree(folder)
-        for parent in (folder.parent, folder.parent.parent):
-            if parent != REPOSITORY / "outputs" and parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        default = REPOSITORY / "outputs"
+        if folder.parent.parent == default and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def _one_line(error: Exception) -> str:
@@ -100,12 +109,14 @@ def _known_keys() -> list[str]:
 
 def main() -> None:
     """Run, and report a user's mistake in one line: exit status 2; a refinement that failed: 1."""
-    asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _run()
-    except (HydraException, OmegaConfBaseException) as error:
-        if asked_for_trace:
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if trace_wanted:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

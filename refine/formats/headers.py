@@ -5,6 +5,7 @@ from the outer corner of the first pixel along fast and slow; ``beam_center_mm``
 without naming its convention.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def _number(path: Path, name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise required(path, f"a number for {name} in the header", repr(text)) from None
+    if not math.isfinite(value):
+        raise required(path, f"a finite number for {name} in the header", text)
     return value
 
 

@@ -51,7 +51,10 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
         InputError: if the file is damaged, truncated, of an unknown kind, not one two-dimensional image, or holds
             values that are not finite.
     """
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise required(path, "a readable file", error.strerror) from None
     if path.suffix == ".npy":
         values = _read_numpy(path)
     else:
@@ -61,7 +64,12 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
         raise required(path, "one image of two dimensions", f"shape {values.shape}")
     if values.dtype.kind not in "uif":
         raise required(path, "pixels of whole or floating-point numbers", f"type {values.dtype}")
-    header, bad = read_header(path, raw)
+    try:
+        header, bad = read_header(path, raw)
+    except InputError:
+        raise
+    except Exception as error:
+        raise required(path, "a readable header", _first_line(error)) from None
     integer = values.dtype.kind in "ui"
     counts = values.astype(np.float64)
     if not np.isfinite(counts).all():

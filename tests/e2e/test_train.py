@@ -143,6 +143,26 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     assert (status, err.count("\n")) == (2, 1)
 
 
+def test_a_finished_run_resumes_to_the_same_end(tmp_path):
+    overrides = ["experiment=mosaic_only", "logger=none"]
+    assert train(tmp_path / "whole", *overrides)[0] == 0
+    checkpoint = tmp_path / "whole" / "checkpoints" / "last.ckpt"
+    assert train(tmp_path / "again", *overrides, f"ckpt_path={checkpoint}")[0] == 0
+    whole, again = results(tmp_path / "whole"), results(tmp_path / "again")
+    assert again["parameters"] == whole["parameters"]
+    assert again["steps"] == whole["steps"]
+
+
+def test_an_interrupted_run_says_so(tmp_path):
+    process = start("optimizer=adam", "trainer.max_steps=100000", f"output_dir={tmp_path / 'run'}", "logger=none")
+    while not (tmp_path / "run" / "history.csv").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "error: interrupted\n")
+    assert results(tmp_path / "run")["status"] == "failed"
+
+
 def test_a_sweep_has_one_table(tmp_path):
     overrides = ["-m", "experiment=mosaic_only", "initial.mosaic_spread_deg=0.3,-1", "logger=none"]
     status, _, err = train(tmp_path / "sweep", *overrides)
