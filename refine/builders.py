@@ -1,4 +1,4 @@
-"""From what people write (degrees, millimetres, conventions) to the records of sim_core; tensors keep their gradients."""
+"""From what people write (degrees, millimetres, conventions) to records of sim_core; gradients pass through."""
 
 import math
 from collections.abc import Mapping
@@ -68,12 +68,12 @@ def build_mount(detector: DetectorSettings, values: Values) -> tuple[Mount, str]
     convention, pixel = convention_of(detector), detector.pixel_size_mm
     like = values["distance_mm"]
     x, y = values["beam_center_mm"].unbind()
-    fast, slow = convention.fast_slow(x, y, pixel, detector.pixels[1] * pixel)  # type: ignore[arg-type]
+    fast, slow = convention.fast_slow(x, y, pixel, detector.pixels[1] * pixel)
     frame = Frame(*(like.new_tensor(v) for v in (convention.fast, convention.slow, convention.normal)))
     mount = Mount(
         frame=frame,
         beam=like.new_tensor(convention.beam),
-        centre=torch.stack([torch.as_tensor(fast), torch.as_tensor(slow)]) / 1000,
+        centre=torch.stack([fast, slow]) / 1000,
         distance=values["distance_mm"] / 1000,
         rotations=torch.deg2rad(values["rotations_deg"]),
         two_theta=like.new_tensor(math.radians(detector.two_theta_deg)),

@@ -25,6 +25,12 @@ class BraggModel(nn.Module):
         oversample: Sub-pixels along each edge.
     """
 
+    table: Tensor
+    h_min: Tensor
+    default_F: Tensor
+    orientation: Tensor
+    pixels: Tensor
+
     def __init__(
         self,
         settings: Settings,

@@ -26,6 +26,8 @@ class RefinementModule(L.LightningModule):
         make_optimizer: Called with the raw parameters.
     """
 
+    observed: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -83,6 +85,7 @@ class RefinementModule(L.LightningModule):
         """One step; returns the loss before it, the loss after it where the step was small, and the largest change."""
         before = self.refined.vector()
         optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
         second_order = isinstance(optimizer.optimizer, LevenbergMarquardt)
         extra = {"problem": self} if second_order else {}
         loss = optimizer.step(closure=self._closure, **extra)

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt with expected curvature (Fisher scoring) as a torch optimizer."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ class NormalEquations(NamedTuple):
     curvature: Float[Tensor, "n n"]
 
 
+@runtime_checkable
 class Problem(Protocol):
     """What a second-order optimizer asks of a refinement."""
 

@@ -115,9 +115,7 @@ class Parameters(nn.Module):
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
         """Lowest and highest raw values."""
         low, high = (
-            torch.cat(
-                [(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free]
-            )
+            torch.cat([(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free])
             for side in ("lower", "upper")
         )
         return low, high

@@ -61,9 +61,7 @@ def build_problem(settings: Settings) -> Problem:
     factors = _structure_factors(settings)
     crystal, truth_settings = settings.crystal, settings.truth
     domains = build_domains(crystal.mosaic_model, crystal.mosaic_domains, crystal.mosaic_seed)
-    true_domains = build_domains(
-        truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed
-    )
+    true_domains = build_domains(truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed)
     wavelength = settings.beam.wavelength_A
     assert wavelength is not None
     oversample = settings.detector.oversample or automatic_oversample(crystal, settings.detector, wavelength)
@@ -133,7 +131,8 @@ def _centre(detector: Any, header: dict[str, Any]) -> tuple[tuple[float, float],
     fast_slow = header.get("beam_fast_slow_mm" if pivot == "beam" else "foot_fast_slow_mm")
     said = None
     if fast_slow is not None:
-        said = convention.x_y(*fast_slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
+        fast, slow = fast_slow
+        said = convention.x_y(fast, slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
     given = detector.beam_center_mm
     if given is None and (detector.org_px is not None or said is None):
         given = default_centre_mm(detector)

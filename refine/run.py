@@ -93,9 +93,7 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
     make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
         "optimizer", settings.optimizer, _partial_=True
     )
-    module = RefinementModule(
-        problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer
-    )
+    module = RefinementModule(problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer)
     try:
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
@@ -103,6 +101,7 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
     choice = settings.trainer
     callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
     if settings.logger.get("kind") == "tensorboard":
+
         def draw(expected: torch.Tensor) -> dict[str, np.ndarray]:
             return picture(_on_frame(problem, problem.observation.observed()), _on_frame(problem, expected))
 
@@ -171,9 +170,7 @@ def _checkpoint(problem: Problem) -> str | None:
     return str(path)
 
 
-def _results(
-    problem: Problem, module: RefinementModule, history: History, status: str, reason: str
-) -> dict[str, Any]:
+def _results(problem: Problem, module: RefinementModule, history: History, status: str, reason: str) -> dict[str, Any]:
     losses = [row["loss"] for row in history.rows] or [float("inf")]
     loss: dict[str, float | None] = {"initial": losses[0], "final": losses[-1]}
     loss["reduction"] = losses[0] / max(losses[-1], 1e-300)

@@ -95,8 +95,8 @@ def _known_keys() -> list[str]:
         group = file.parent.name
         if group != "experiment":
             content = OmegaConf.load(file)
-            keys += [f"{group}.{key}" for key in content]
-            keys += [f"{group}.{key}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
+            keys += [f"{group}.{key!s}" for key in content]
+            keys += [f"{group}.{key!s}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
     return [*keys, "experiment", "seed", "dtype", "ckpt_path", "logger", "output_dir"]
 
 

@@ -6,7 +6,6 @@ import lightning as L
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-
 class StepProgress(L.Callback):
     """A progress bar with the loss."""
 

@@ -16,7 +16,9 @@ from refine.parameters import labels
 
 def chart(label: str) -> str:
     """Tag of a parameter's chart: those of one parameter stand together."""
-    group = next((g for g in ("misset_deg", "cell", "n_cells", "beam_center_mm", "rotations_deg") if label.startswith(g)), "")
+    group = next(
+        (g for g in ("misset_deg", "cell", "n_cells", "beam_center_mm", "rotations_deg") if label.startswith(g)), ""
+    )
     return f"parameters/{group}/{label}" if group else f"parameters/{label}"
 
 

@@ -19,7 +19,6 @@ from refine.formats.headers import read_header
 from refine.paths import replacing
 
 
-
 @dataclass(frozen=True)
 class DetectorImage:
     """One exposure as it stands in its file.
@@ -66,7 +65,9 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
     integer = values.dtype.kind in "ui"
     counts = values.astype(np.float64)
     if not np.isfinite(counts).all():
-        raise required(path, "finite pixel values", f"{(~np.isfinite(counts)).sum()} that are not (mask them as integers)")
+        raise required(
+            path, "finite pixel values", f"{(~np.isfinite(counts)).sum()} that are not (mask them as integers)"
+        )
     valid = counts >= 0 if values.dtype.kind == "i" else np.ones(counts.shape, dtype=bool)
     if bad is not None and bad.shape == counts.shape:
         valid &= ~bad

@@ -112,8 +112,8 @@ def sensor_layers(command: Command) -> tuple[Steps, float]:
     """
     steps = even_steps(command.layers, command.thickness, -1.0, "-detector_thick", 0.5e-6, halves=True)
     attenuation = command.attenuation
-    if command.thickness > 0.0 and attenuation < 0.0:
-        attenuation = 1.0 / command.thickness
+    if steps.range > 0.0 and attenuation < 0.0:
+        attenuation = 1.0 / steps.range
     return steps, attenuation
 
 

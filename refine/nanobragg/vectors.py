@@ -5,6 +5,7 @@ last bit of an index decides the rounding, so sums and products stand in the ref
 """
 
 import math
+from typing import Any
 
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]
@@ -71,7 +72,11 @@ def rotated_about(v: Vector, axis: Vector, angle: float) -> Vector:
 
     References: ``rotate_axis`` in nanoBragg.
     """
-    s, c = math.sin(angle), math.cos(angle)
+    return rodrigues(v, axis, math.sin(angle), math.cos(angle))
+
+
+def rodrigues(v: Any, axis: Vector, s: Any, c: Any) -> Any:
+    """The same for the sine and cosine of an angle; ``v``, ``s`` and ``c`` may hold arrays of components."""
     along = dot(axis, v) * (1.0 - c)
     x, y, z = axis
     return (

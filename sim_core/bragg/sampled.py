@@ -102,6 +102,10 @@ class SampledBragg(nn.Module):
         interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere.
     """
 
+    domain_axes: Tensor
+    domain_angles: Tensor
+    domain_weights: Tensor
+
     def __init__(
         self,
         domains: DomainSample,
@@ -125,9 +129,7 @@ class SampledBragg(nn.Module):
         """The sample of misorientations."""
         return DomainSample(self.domain_axes, self.domain_angles, self.domain_weights)
 
-    def forward(
-        self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None
-    ) -> Float[Tensor, "pixels"]:
+    def forward(self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None) -> Float[Tensor, "pixels"]:
         """Expected photons.
 
         Args:
@@ -169,13 +171,14 @@ class SampledBragg(nn.Module):
         f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        settings = Settings(self.shape, table.h_min, tuple(table.table.shape), self.dtype)
+        h, k, l = table.table.shape
+        settings = Settings(self.shape, table.h_min, (h, k, l), self.dtype)
         s = scattering.flatten(0, -2)
         if self.interpolate and table.table.numel():
             y = interpolated_sum(s, rows, weights, parameters, table.table, amplitudes, settings)
         else:
             y = lattice_sum(s, rows, weights, parameters, amplitudes, settings)
-        return (f.flatten(1) * y.view(len(pixels), -1)).sum(-1)
+        return (f * y.view(f.shape)).flatten(1).sum(-1)
 
 
 def _carries_gradient(experiment: Experiment) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import padded_index, nearest_reflection
+from ..bragg.structure_factors import nearest_reflection, padded_index
 
 TILE = 1 << 18
 """Numbers (3 x rows x orientations) that are worked on at a time: small enough for a core's cache."""
@@ -94,14 +94,17 @@ class _LatticeSum(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
         s, a, w, p, values = ctx.saved_tensors
         dtype = ctx.settings.dtype
         w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1)
-        out = [torch.zeros_like(t) if n else None for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)]
+        out = [
+            torch.zeros_like(t) if n else None
+            for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)
+        ]
         for t in _tiles(s, a, values, ctx.settings):
             value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, out[3] is not None)
             g = grad[t.rows, None].to(dtype)
@@ -125,8 +128,8 @@ class _LatticeSum(torch.autograd.Function):
     def jvp(ctx: Any, ds: Tensor | None, da: Tensor | None, dw: Tensor | None, dp: Tensor | None, *rest: Any) -> Tensor:
         s, a, w, p, values = ctx.saved_tensors
         d_values, dtype = rest[0], ctx.settings.dtype
-        w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1).to(dtype)
-        da = None if da is None else da.transpose(0, 1).to(dtype)
+        w_, p_, a_ = w.to(dtype), p.to(dtype), a.permute(1, 2, 0).to(dtype)
+        da = None if da is None else da.permute(1, 2, 0).to(dtype)
         parts = []
         for t in _tiles(s, a, values, ctx.settings):
             value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, dp is not None)
@@ -134,9 +137,9 @@ class _LatticeSum(torch.autograd.Function):
             slope = d_x.mul_(common)
             change = torch.zeros_like(value[:, 0])
             if ds is not None:
-                change = change + ((slope @ a_).sum(0) * ds[t.rows].to(dtype)).sum(-1)
+                change = change + (_per_row(a_, slope) * ds[t.rows].to(dtype).mT).sum(0)
             if da is not None:
-                change = change + ((slope @ da).sum(0) * t.s.to(dtype)).sum(-1)
+                change = change + (_per_row(da, slope) * t.s.to(dtype).mT).sum(0)
             if dw is not None:
                 change = change + (t.f2 * value) @ dw.to(dtype)
             if d_p is not None and dp is not None:
@@ -150,6 +153,14 @@ class _LatticeSum(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         raise NotImplementedError("lattice_sum: a batch of experiments is a loop; only its tangents are batched")
+
+
+def _per_row(a: Tensor, slope: Tensor) -> Tensor:
+    """Sum over axes and samples of a [3, 3, samples] times slope [3, rows, samples], as [3, rows].
+
+    The many directions of a Jacobian stand on the left, where they fold into one matrix product.
+    """
+    return a[0] @ slope[0].mT + a[1] @ slope[1].mT + a[2] @ slope[2].mT
 
 
 def _add_amplitude_gradient(out: Tensor, values: Tensor, per_f2: Tensor, place: Tensor | None) -> None:

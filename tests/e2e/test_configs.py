@@ -1,0 +1,79 @@
+"""Every experiment composes, is valid and can be built; wrong input is one line."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from support import REPOSITORY
+
+from refine.errors import InputError
+from refine.settings import Settings, validate
+
+CONFIGS = REPOSITORY / "configs"
+EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> Settings:
+    OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    config.experiment_name, config.output_dir = "test", "unused"
+    plain = OmegaConf.to_container(config, resolve=True)
+    return validate(plain)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_composes_and_reads_like_a_methods_section(name):
+    settings = composed(f"experiment={name}")
+    assert settings.trainer.max_steps > 0
+    lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert 25 <= len(lines) <= 50
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_can_be_built(name):
+    from refine.problem import build_problem
+
+    problem = build_problem(composed(f"experiment={name}"))
+    assert problem.parameters.free
+    assert len(problem.model.pixels) == len(problem.observation.observed())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("initial.misset_deg=[1,2]", "initial.misset_deg: expected 3 numbers, got [1, 2]"),
+        ("initial.misset_deg=search", "no orientation search yet"),
+        ("initial.misset_deg=abc", "initial.misset_deg: expected a list of numbers"),
+        ("initial.mosaic_spread_deg=-0.2", "initial.mosaic_spread_deg: expected a number greater than or equal to 0"),
+        ("crystal.cell=[100,100,100,90,90]", "crystal.cell: expected 6 numbers"),
+        ("crystal.cell=[100,100,100,90,90,200]", "crystal.cell: expected angles that close"),
+        ("crystal.cell=[100,100,100,30,40,90]", "crystal.cell: expected angles that close"),
+        ("crystal.shape=blob", "crystal.shape: expected 'square'"),
+        ("detector.oversample=x", "detector.oversample: expected a whole number"),
+        ("detector.oversample=0", "detector.oversample: expected a number greater"),
+        ("beam.polarization=2", "beam.polarization: expected a number less"),
+        ("beam.fluence=nan", "beam.fluence: expected a finite number"),
+        ("+parameters.misset_deg.fre=true", "parameters.misset_deg.fre: no such key"),
+        ("parameters.mosaic_spread_deg.lower=20", "lower bound below the upper"),
+        ("dtype=float16", "dtype: expected 'float64' or 'float32'"),
+        ("truth.misset_deg=null", "truth: expected misset_deg"),
+        ("beam.wavelength_A=null", "beam.wavelength_A"),
+    ],
+)
+def test_a_wrong_value_is_one_line(override, message):
+    with pytest.raises(InputError) as caught:
+        composed(override)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_group_says_what_its_keys_are():
+    for file in CONFIGS.glob("*/*.yaml"):
+        text = Path(file).read_text()
+        assert "#" in text or len(text.splitlines()) <= 3, file
+
+
+def test_a_number_of_cells_for_all_axes():
+    assert composed("crystal.n_cells=7").crystal.n_cells == (7, 7, 7)
