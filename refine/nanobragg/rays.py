@@ -67,7 +67,7 @@ class Optics:
         g, n = self.setup.geometry, self.setup.oversample
         sub = g.pixel_size / n
         offset = torch.arange(n, device=self.device)
-        slow, fast = (sub * (p[:, None] * n + offset) + sub / 2.0 for p in pixels.unbind(1))
+        slow, fast = (sub * (p[:, None] * n + offset) + sub / 2.0 for p in pixels.double().unbind(1))
         fast, slow = fast[:, None, None, :], slow[:, None, :, None]
         depth = torch.arange(self.setup.layers.count, device=self.device, dtype=torch.float64) * self.setup.layers.step
         depth = depth[:, None, None]
