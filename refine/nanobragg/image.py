@@ -37,20 +37,34 @@ class Terms(NamedTuple):
         rows: Where the rows lie.
         value: F_cell^2 F_latt^2.
         active: Evaluations that took place: within the resolution limit and with a lattice factor other than zero.
+        interpolated: Those with an amplitude between reflections.
     """
 
     rows: slice
     value: Float[Tensor, "rows samples"]
     active: Bool[Tensor, "rows samples"]
+    interpolated: Bool[Tensor, "#rows #samples"]
 
 
 @dataclass
 class State:
-    """What the evaluations so far have left behind."""
+    """What the evaluations so far have left behind.
+
+    Attributes:
+        begun: Whether there has been a sweep of the spindle.
+        first_pixel: The pixel (slow, fast) of the first sweep.
+        first_row: The row of that pixel.
+        interpolate: Whether interpolation still goes on.
+        last_pixel: The pixel in which it ended.
+        solid_angle: Sum over pixels, layers and sub-pixels [sr].
+    """
 
     begun: bool = False
     first_pixel: tuple[int, int] | None = None
+    first_row: int = 0
     interpolate: bool = False
+    last_pixel: tuple[int, int] | None = None
+    solid_angle: float = 0.0
 
 
 class Simulator:
@@ -102,13 +116,26 @@ class Simulator:
         flags = command.oversample_thick or command.oversample_polar or command.oversample_omega
         return flags and command.compat == "c"
 
+    def rewind(self, pixel: tuple[int, int]) -> None:
+        """Set the state to what it was before a pixel (slow, fast) of the image that has been simulated."""
+        state, ended = self.state, self.state.last_pixel
+        state.begun = state.first_pixel is not None and pixel > state.first_pixel
+        state.interpolate = self.setup.interpolate and (ended is None or pixel <= ended)
+
     def block(self, pixels: Int[Tensor, "pixels 2"]) -> Float[Tensor, "pixels"]:
         """Photons of some pixels."""
         rays = self.optics.rays(pixels)
+        self._add_solid_angle(rays)
         each = row_factor(self.optics, rays)
         total = self._running_sum(rays, each, pixels) if self._running and each is not None else self._sum(rays, each, pixels)
         scaled = R_E_SQUARED * self.setup.fluence * total / self.setup.steps
         return scaled * pixel_factor(self.optics, rays)
+
+    def _add_solid_angle(self, rays: Rays) -> None:
+        points = rays.position.shape[1] * rays.position.shape[2]
+        every = self.setup.command.oversample_omega
+        seen = rays.position if every else rays.position[:, 0, 0]
+        self.state.solid_angle += float(self.optics.solid_angle(seen).sum()) * (1 if every else points)
 
     def _sum(self, rays: Rays, each: Tensor | None, pixels: Tensor) -> Float[Tensor, "pixels"]:
         parts = [terms.value.sum(-1) for terms in self.terms(rays, pixels)]
@@ -128,12 +155,22 @@ class Simulator:
 
     def terms(self, rays: Rays, pixels: Int[Tensor, "pixels 2"]) -> Iterator[Terms]:
         """Evaluations of all rows in order."""
+        for terms in self._all_tiles(rays, pixels):
+            if self.setup.interpolate and not self.state.interpolate and self.state.last_pixel is None:
+                outside = (terms.active & ~terms.interpolated).any(1)
+                row = terms.rows.start + int(outside.to(torch.uint8).argmax())
+                slow, fast = pixels[row // rays.alive.shape[1]].tolist()
+                self.state.last_pixel = (slow, fast)
+            yield terms
+
+    def _all_tiles(self, rays: Rays, pixels: Tensor) -> Iterator[Terms]:
         s, alive = rays.scattering.flatten(0, 1), rays.alive.flatten()
         start = 0
         if not self.state.begun and bool(alive.any()):
             start = int(alive.to(torch.uint8).argmax()) + 1
-            slow, fast = pixels[(start - 1) // rays.alive.shape[1]].tolist()
-            self.state.begun, self.state.first_pixel = True, (slow, fast)
+            pixel, row = divmod(start - 1, rays.alive.shape[1])
+            slow, fast = pixels[pixel].tolist()
+            self.state.begun, self.state.first_pixel, self.state.first_row = True, (slow, fast), row
             yield from self._tiles(s, alive, 0, start, self.first)
         yield from self._tiles(s, alive, start, len(s), self.later)
 
@@ -158,9 +195,9 @@ class Simulator:
         active = alive[:, None].expand_as(lattice)
         if self.setup.background == 0.0:
             active = active & (lattice != 0.0)
-        F = self.structure_factor(h, h0, active)
+        F, interpolated = self.structure_factor(h, h0, active)
         value = F * F * lattice if self.dtype != torch.float64 else F * F * lattice * lattice
-        return Terms(rows, torch.where(active, value, 0.0), active)
+        return Terms(rows, torch.where(active, value, 0.0), active, interpolated)
 
     def lattice(self, h: Tensor, h0: Tensor) -> Float[Tensor, "rows samples"]:
         """F_latt in double precision; F_latt^2 otherwise, from the core's well-conditioned form."""
@@ -170,17 +207,18 @@ class Simulator:
         command = setup.command
         return lattice_factor(command.shape, h, h - h0, setup.n_cells, setup.lattice.reciprocal, command.fudge)
 
-    def structure_factor(self, h: Tensor, h0: Tensor, active: Tensor) -> Float[Tensor, "*batch"]:
-        """F_cell at fractional indices; active evaluations decide where interpolation ends."""
+    def structure_factor(self, h: Tensor, h0: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """F_cell at fractional indices, and where it is interpolated; active evaluations decide where that ends."""
         table, low = self.factors.table, self.factors.h_min
+        nowhere = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
         if table.numel() == 0:
-            return self.factors.default.to(self.dtype)
+            return self.factors.default.to(self.dtype), nowhere
         box = (table.shape[0], table.shape[1], table.shape[2])
         F = torch.take(self.padded, padded_index(h0.nan_to_num(), low, box))
-        if self.state.interpolate:
-            inside = interpolable(h, low, box)
-            F = torch.where(self._still_inside(inside, active), tricubic(table, low, h.nan_to_num()), F)
-        return F.to(self.dtype)
+        if not self.state.interpolate:
+            return F.to(self.dtype), nowhere
+        inside = self._still_inside(interpolable(h, low, box), active)
+        return torch.where(inside, tricubic(table, low, h.nan_to_num()), F).to(self.dtype), inside
 
     def _still_inside(self, inside: Tensor, active: Tensor) -> Bool[Tensor, "rows samples"]:
         """Evaluations to interpolate: those before the first that cannot be; with ``spec`` all that can be."""
