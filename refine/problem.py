@@ -10,7 +10,7 @@ from torch import Tensor
 from refine.builders import automatic_oversample, build_domains, convention_of, default_centre_mm, tensor
 from refine.datamodule import Observation, from_file, from_simulation
 from refine.errors import InputError, required
-from refine.formats.images import read_image
+from refine.formats.images import DetectorImage, read_image
 from refine.formats.orientation import read_mat
 from refine.formats.reflections import read_hkl
 from refine.model import BraggModel
@@ -56,7 +56,7 @@ def build_problem(settings: Settings) -> Problem:
     image = None
     if settings.data.image is not None:
         image = read_image(existing_file(settings.data.image, "data.image"), settings.data.frame)
-    settings, geometry = with_header(settings, {} if image is None else image.header)
+    settings, geometry = with_header(settings, {} if image is None else _said(image))
     orientation, cell = _orientation(settings)
     factors = _structure_factors(settings)
     crystal, truth_settings = settings.crystal, settings.truth
@@ -122,6 +122,12 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
     detector = detector.model_copy(update={"beam_center_mm": centre, "org_px": None})
     beam = beam.model_copy(update={"wavelength_A": found["wavelength_A"]})
     return settings.model_copy(update={"detector": detector, "beam": beam}), rows if header else []
+
+
+def _said(image: DetectorImage) -> dict[str, Any]:
+    """The header's values, with the size of the image among them."""
+    slow, fast = image.counts.shape
+    return {**image.header, "pixels": (fast, slow)}
 
 
 def _centre(detector: Any, header: dict[str, Any]) -> tuple[tuple[float, float], tuple[str, str, str, str]]:

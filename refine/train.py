@@ -15,14 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from refine.compose import CONFIGS
 from refine.errors import InputError, RefinementError
 from refine.paths import REPOSITORY
-
-CONFIGS = REPOSITORY / "configs"
 exit_status: list[int] = []
 """Of a single run that did not end well."""
-
-OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")

@@ -3,29 +3,18 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from support import REPOSITORY
 
+from refine.compose import CONFIGS, load
 from refine.errors import InputError
-from refine.settings import Settings, validate
 
-CONFIGS = REPOSITORY / "configs"
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
-
-
-def composed(*overrides: str) -> Settings:
-    OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    config.experiment_name, config.output_dir = "test", "unused"
-    plain = OmegaConf.to_container(config, resolve=True)
-    return validate(plain)
+NEEDS = {"image": ["data.image=data/lysozyme/noise_lo.img"]}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_composes_and_reads_like_a_methods_section(name):
-    settings = composed(f"experiment={name}")
+    settings = load(f"experiment={name}", *NEEDS.get(name, []))
     assert settings.trainer.max_steps > 0
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert 25 <= len(lines) <= 50
@@ -35,7 +24,7 @@ def test_experiment_composes_and_reads_like_a_methods_section(name):
 def test_experiment_can_be_built(name):
     from refine.problem import build_problem
 
-    problem = build_problem(composed(f"experiment={name}"))
+    problem = build_problem(load(f"experiment={name}", *NEEDS.get(name, [])))
     assert problem.parameters.free
     assert len(problem.model.pixels) == len(problem.observation.observed())
 
@@ -64,7 +53,7 @@ def test_experiment_can_be_built(name):
 )
 def test_a_wrong_value_is_one_line(override, message):
     with pytest.raises(InputError) as caught:
-        composed(override)
+        load(override)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -76,4 +65,11 @@ def test_every_group_says_what_its_keys_are():
 
 
 def test_a_number_of_cells_for_all_axes():
-    assert composed("crystal.n_cells=7").crystal.n_cells == (7, 7, 7)
+    assert load("crystal.n_cells=7").crystal.n_cells == (7, 7, 7)
+
+
+def test_the_readme_speaks_python_that_runs():
+    code = (REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(code, names)
+    assert float(names["gradient"].abs().min()) > 0
