@@ -5,6 +5,7 @@
     $ python -m refine.nanobragg -cell 100 100 100 90 90 90 -default_F 100 -lambda 1 -N 5 -distance 100 -detpixels 256
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from refine.errors import InputError
 
 from .command import Command
 from .parsing import help_text, parse, read_own
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait are very slow on a busy machine
 
 USAGE = 9
 """Exit status where structure factors or a crystal are missing."""
@@ -47,13 +50,17 @@ def _fail(line: str, status: int) -> int:
     return status
 
 
+def _warn(line: str) -> None:
+    print(f"refine.nanobragg: warning: {line}", file=sys.stderr)
+
+
 def _run(tokens: list[str]) -> int:
     command = Command()
     rest = read_own(tokens, command)
     from .ingest import ingest
 
     mask = ingest(rest, command)
-    parse(rest, command, lambda line: _fail(f"warning: {line}", 0) and None)
+    parse(rest, command, _warn)
     crystal = command.matrix_file is not None or command.cell is not None
     amplitudes = command.hkl_file is not None or command.default_F != 0.0 or Path(command.dump_file).is_file()
     if not (crystal and amplitudes):

@@ -159,7 +159,7 @@ def block_size(command: Command, lattice: Lattice) -> tuple[int, int, int]:
         size[1:] = [min(x, command.beam_size) for x in size[1:]]
     counts = []
     for n, edge, vector in zip(command.n_cells, size, lattice.direct, strict=True):
-        cells = edge / (length(vector) * 1e-10)
+        cells = edge / length(scaled(vector, 1e-10))
         counts.append(max(1, math.ceil(cells) if edge > 0.0 and cells < 2**31 else n))
     return (counts[0], counts[1], counts[2])
 
@@ -168,7 +168,7 @@ def recommended_oversample(
     n_cells: tuple[int, int, int], lattice: Lattice, wavelength: float, distance: float, pixel_size: float
 ) -> int:
     """Sub-pixels along an edge that put three of them in a spot of the crystal's largest edge."""
-    edge = max(n * length(v) * 1e-10 for n, v in zip(n_cells, lattice.direct, strict=True))
+    edge = max(length(scaled(v, 1e-10)) * n for n, v in zip(n_cells, lattice.direct, strict=True))
     width = wavelength * distance / pixel_size
     value = 3.0 * edge / width if width != 0.0 else math.inf
     return max(1, math.ceil(value) if abs(value) < 1e6 else 1000000)

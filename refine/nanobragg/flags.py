@@ -15,6 +15,9 @@ from .vectors import DEGREES, Vector
 Action = Callable[[Command, str, Sequence[str]], None]
 Unit = Callable[[str], Any]
 
+MORE = "[more]"
+"""Values of a flag that takes none and yet is not recognised as the last token."""
+
 
 def mm(text: str) -> float:
     """Millimetres to metres."""
@@ -51,7 +54,6 @@ class Flag:
     """One rule of the command line.
 
     Attributes:
-        topic: Heading in the help.
         names: Texts that are looked for, separated by spaces.
         values: The values that must follow, as the help shows them.
         meaning: One phrase for the help.
@@ -60,7 +62,6 @@ class Flag:
         last: No later rule looks at the token.
     """
 
-    topic: str
     names: str
     values: str
     meaning: str
@@ -77,17 +78,26 @@ class Flag:
         """Whether the rule is about this token."""
         return any(token == n[:-1] if n.endswith("$") else n in token for n in self.names.split())
 
-    def is_exactly(self, token: str) -> bool:
-        """Whether the token is one of the names in full."""
-        return token in self.names.replace("$", "").split()
+    @property
+    def texts(self) -> list[str]:
+        """The names as they are written."""
+        return self.names.replace("$", "").split()
+
+    @property
+    def shown(self) -> str:
+        """The values as the help shows them."""
+        return "" if self.values == MORE else self.values
 
 
-def store(fields: str, unit: Unit = c_float) -> Action:
-    """Write the converted values to fields in order; ``field.i`` is an entry of a list."""
+def store(name: str, unit: Unit = c_float) -> Action:
+    """Write the converted value to a field; ``field.i`` is an entry of a list."""
+    field, _, index = name.partition(".")
 
     def act(command: Command, token: str, values: Sequence[str]) -> None:
-        for name, text in zip(fields.split(), values, strict=False):
-            _write(command, name, unit(text))
+        if index:
+            getattr(command, field)[int(index)] = unit(values[0])
+        else:
+            setattr(command, field, unit(values[0]))
 
     return act
 
@@ -102,12 +112,20 @@ def constant(**fields: Any) -> Action:
     return act
 
 
-def repeated(fields: str, unit: Unit) -> Action:
-    """Write one value to several fields."""
+def all_of(field: str, unit: Unit) -> Action:
+    """Write one value to all entries of a list."""
 
     def act(command: Command, token: str, values: Sequence[str]) -> None:
-        for name in fields.split():
-            _write(command, name, unit(values[0]))
+        setattr(command, field, [unit(values[0])] * len(getattr(command, field)))
+
+    return act
+
+
+def each_of(field: str, unit: Unit) -> Action:
+    """Write one value to each entry of a list."""
+
+    def act(command: Command, token: str, values: Sequence[str]) -> None:
+        setattr(command, field, [unit(text) for text in values[: len(getattr(command, field))]])
 
     return act
 
@@ -118,7 +136,7 @@ def ignored(command: Command, token: str, values: Sequence[str]) -> None:
 
 def convention(name: str, pivot: str) -> Flag:
     """A flag that names one of the five conventions."""
-    return Flag("Detector", f"-{name}", "", f"{name.upper()} convention", constant(convention=name), pivot)
+    return Flag(f"-{name}", "", f"{name.upper()} convention", constant(convention=name), pivot)
 
 
 def vector(name: str, meaning: str) -> Flag:
@@ -129,12 +147,4 @@ def vector(name: str, meaning: str) -> Flag:
         command.vectors[name] = (x[0] / 1000.0, x[1] / 1000.0, x[2] / 1000.0) if token.endswith("_mm") else x
         command.convention = "custom"
 
-    return Flag("Detector", f"-{name}", "x y z", meaning, act)
-
-
-def _write(command: Command, name: str, value: Any) -> None:
-    field, _, index = name.partition(".")
-    if index:
-        getattr(command, field)[int(index)] = value
-    else:
-        setattr(command, field, value)
+    return Flag(f"-{name}", "x y z", meaning, act)

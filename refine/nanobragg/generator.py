@@ -77,5 +77,3 @@ def rotation_angles(matrix: Matrix) -> Vector:
     x = math.atan2(uzy, uzz)
     y = math.atan2(-uzx, math.sqrt(uzy * uzy + uzz * uzz))
     return (x, y, math.atan2(uyx, uxx))
-
-

@@ -156,19 +156,20 @@ def build(command: Command) -> Geometry:
     else:
         x, y, z = (-centre.beam[0] * f[i] - centre.beam[1] * s[i] + distance * beam[i] for i in range(3))
         origin = (x, y, z)
-    if command.compat == "spec":
-        origin = command.vectors.get(PIX0, origin)
+    given = command.vectors.get(PIX0) if command.compat == "spec" else None
+    origin = given or origin
 
     close = dot(origin, o)
     distance = close / ratio
     to_beam = tuple(distance * beam[i] - origin[i] for i in range(3))
     offset = (to_beam[0], to_beam[1], to_beam[2])
+    beam_centre = (dot(f, offset), dot(s, offset))
     if not all(math.isfinite(x) for x in (*origin, close, distance)):
         raise required("-distance", "a finite distance", f"{distance * 1000:g} mm")
     return Geometry(
         f, s, o, beam, v["polar_vector"], unit(cross(beam, v["polar_vector"])), v["spindle_axis"], origin,
         command.pixel_size, pixels, size, distance, close,
-        (dot(f, offset), dot(s, offset)), (-dot(origin, f), -dot(origin, s)), centre.x_y,
+        beam_centre, (-dot(origin, f), -dot(origin, s)), centre.x_y if origin is not given else beam_centre,
         _roi(command, pixels), command.two_theta,
     )  # fmt: skip
 
@@ -186,4 +187,4 @@ def _roi(command: Command, pixels: tuple[int, int]) -> tuple[int, int, int, int]
 def dials_origin(geometry: Geometry) -> Vector:
     """The corner of the first pixel [mm] in the frame that the header uses for DIALS."""
     x, y, z = geometry.origin
-    return (scaled((z, y, -x), 1000.0))
+    return scaled((z, y, -x), 1000.0)

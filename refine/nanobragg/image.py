@@ -127,7 +127,8 @@ class Simulator:
         rays = self.optics.rays(pixels)
         self._add_solid_angle(rays)
         each = row_factor(self.optics, rays)
-        total = self._running_sum(rays, each, pixels) if self._running and each is not None else self._sum(rays, each, pixels)
+        add = self._running_sum if self._running else self._sum
+        total = add(rays, each, pixels)
         scaled = R_E_SQUARED * self.setup.fluence * total / self.setup.steps
         return scaled * pixel_factor(self.optics, rays)
 
@@ -144,9 +145,10 @@ class Simulator:
             return self.setup.background + y.sum(1)
         return self.setup.background * each.mean(1) + (each * y).sum(1)
 
-    def _running_sum(self, rays: Rays, each: Tensor, pixels: Tensor) -> Float[Tensor, "pixels"]:
-        """The sum so far is multiplied at every evaluation: a term keeps the product of its own and all later factors."""
+    def _running_sum(self, rays: Rays, each: Tensor | None, pixels: Tensor) -> Float[Tensor, "pixels"]:
+        """The sum so far is multiplied at every evaluation: a term keeps its own and all later factors."""
         terms = list(self.terms(rays, pixels))
+        each = torch.ones_like(rays.scattering[..., 0]) if each is None else each
         active = torch.cat([t.active for t in terms])
         factors = torch.where(active, each.flatten()[:, None], 1.0).view(len(pixels), -1)
         after = factors.flip(1).cumprod(1).flip(1)
@@ -193,7 +195,7 @@ class Simulator:
         h0 = nearest_reflection(h)
         lattice = self.lattice(h, h0)
         active = alive[:, None].expand_as(lattice)
-        if self.setup.background == 0.0:
+        if self.setup.command.water == 0.0:
             active = active & (lattice != 0.0)
         F, interpolated = self.structure_factor(h, h0, active)
         value = F * F * lattice if self.dtype != torch.float64 else F * F * lattice * lattice

@@ -77,7 +77,12 @@ def _apply(header: str, command: Command, flipped: bool) -> None:
     if (pixel := found("PIXEL_SIZE")) is not None:
         command.pixel_size = pixel / 1000.0
         command.detector_size = [command.pixel_size * n for n in command.pixels]
-    lengths = {"distance": "DISTANCE", "close_distance": "CLOSE_DISTANCE", "x_beam": "BEAM_CENTER_X", "y_beam": "BEAM_CENTER_Y"}
+    lengths = {
+        "distance": "DISTANCE",
+        "close_distance": "CLOSE_DISTANCE",
+        "x_beam": "BEAM_CENTER_X",
+        "y_beam": "BEAM_CENTER_Y",
+    }
     for name, keyword in lengths.items():
         if (value := found(keyword)) is not None:
             setattr(command, name, value / 1000.0)

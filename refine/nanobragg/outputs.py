@@ -63,7 +63,8 @@ def write(path: str, parts: Iterable[bytes]) -> None:
         with replacing(target) as temporary, temporary.open("wb") as file:
             file.writelines(parts)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path or repr(path)}: cannot be written, {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path or repr(path)}: cannot be written, {reason}") from None
 
 
 def region(setup: Setup) -> tuple[slice, slice]:

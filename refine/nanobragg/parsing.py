@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 from refine.errors import required
 
-from .arguments import FLAGS, OWN
+from .arguments import FLAGS, OWN, TABLE
 from .command import Command
+from .flags import MORE
 from .numbers import c_float, looks_numeric
 
 Warn = Callable[[str], None]
@@ -67,10 +68,10 @@ def parse(tokens: Sequence[str], command: Command, warn: Warn) -> None:
         values = tokens[position + 1 :]
         matching = [flag for flag in FLAGS if flag.matches(token)]
         if command.compat == "spec":
-            matching = [flag for flag in matching if flag.is_exactly(token)] or matching
+            matching = [flag for flag in matching if token in flag.texts] or matching
         for flag in matching:
             used.add(position)
-            if len(values) < flag.count or (flag.values == "[more]" and not values and command.compat == "c"):
+            if len(values) < flag.count or (flag.values == MORE and not values and command.compat == "c"):
                 warn(f"{token}: expected {flag.values}, got nothing; ignored")
                 continue
             flag.action(command, token, values)
@@ -89,7 +90,7 @@ def parse(tokens: Sequence[str], command: Command, warn: Warn) -> None:
 
 def _taken(pattern: str, values: Sequence[str]) -> int:
     """How many tokens a flag's values are, for the sake of warnings alone."""
-    if pattern == "[more]":
+    if pattern == MORE:
         return 0
     count = len(pattern.replace("[", "").replace("]", "").split())
     if "[" not in pattern:
@@ -102,15 +103,10 @@ def _taken(pattern: str, values: Sequence[str]) -> int:
 
 def help_text() -> str:
     """The flags by topic."""
-    from .arguments import TOPICS
-
     lines = ["usage: python -m refine.nanobragg -cell a b c al be ga -default_F 100 [flags]", ""]
-    for topic in TOPICS:
+    for topic, flags in TABLE.items():
         lines.append(topic)
-        for flag in FLAGS:
-            if flag.topic == topic:
-                values = "" if flag.values == "[more]" else flag.values
-                lines.append(f"  {flag.names.replace('$', ''):<46} {values:<18} {flag.meaning}")
+        lines += [f"  {' '.join(flag.texts):<46} {flag.shown:<18} {flag.meaning}" for flag in flags]
         lines.append("")
     lines.append("This program's own")
     lines += [f"  {name:<46} {values:<18} {meaning}" for name, (values, meaning) in OWN.items()]

@@ -67,7 +67,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, dtype=torch.float64, device=device)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise required("--device", "a device with double precision", f"{name} ({str(error).split(chr(10))[0][:100]})") from None
+        reason = str(error).split("\n")[0][:100]
+        raise required("--device", "a device with double precision", f"{name} ({reason})") from None
     return device
 
 

@@ -76,9 +76,7 @@ def resolve(command: Command, mask: np.ndarray | None) -> Setup:
     generator = Generator()
     lattice = crystal.build(command, generator)
     n_cells = crystal.block_size(command, lattice)
-    recommended = crystal.recommended_oversample(
-        n_cells, lattice, command.wavelength, panel.distance, panel.pixel_size
-    )
+    recommended = crystal.recommended_oversample(n_cells, lattice, command.wavelength, panel.distance, panel.pixel_size)
     oversample = command.oversample if command.oversample > 0 else recommended
     listed = reflections.load(command)
     waves = sources.build(command, panel)
@@ -115,7 +113,9 @@ def _wanted(panel: Geometry, mask: np.ndarray | None) -> np.ndarray:
     wanted[y0 : y1 + 1, x0 : x1 + 1] = True
     if mask is not None:
         if mask.shape != wanted.shape:
-            raise InputError(f"-mask: expected {fast} x {slow} pixels as the detector has, got {mask.shape[1]} x {mask.shape[0]}")
+            raise InputError(
+                f"-mask: expected {fast} x {slow} pixels as the detector has, got {mask.shape[1]} x {mask.shape[0]}"
+            )
         wanted &= mask != 0
     return wanted
 

@@ -30,10 +30,7 @@ def build(command: Command, geometry: Geometry) -> list[Source]:
     Raises:
         InputError: if there is none, or a wavelength is not positive.
     """
-    if command.source_file is not None:
-        sources = _from_file(command, geometry)
-    else:
-        sources = _grid(command, geometry)
+    sources = _grid(command, geometry) if command.source_file is None else _from_file(command, geometry)
     if not sources:
         raise required("beam", "at least one plane wave", "none")
     for source in sources:

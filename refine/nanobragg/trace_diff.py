@@ -63,7 +63,9 @@ def report(a: Trace, b: Trace, tolerance: float) -> tuple[list[str], bool]:
         first = first or name
         values = " | ".join(" ".join(f"{x:.15g}" for x in side) for side in (a[name], b[name]))
         lines.append(f"{name}: {values} (relative error {error:.3g})")
-    single = [f"only in {side}: {name}" for side, t, other in (("A", a, b), ("B", b, a)) for name in t if name not in other]
+    single = [f"only in A: {name}" for name in a if name not in b] + [
+        f"only in B: {name}" for name in b if name not in a
+    ]
     head = f"first divergence: {first}" if first else f"no divergence in {len(common)} common values"
     return [head, *lines, *single], first is None and bool(common)
 

@@ -46,8 +46,8 @@ def rescaled(v: Vector, size: float) -> Vector:
     return scaled(v, size / (old if old > 0.0 else 1.0))
 
 
-def transformed(matrix: Matrix, v: Vector) -> Vector:
-    """Matrix times column vector."""
+def transformed(matrix: Any, v: Vector) -> Any:
+    """Matrix times column vector; the entries of the matrix may be arrays."""
     return (dot(matrix[0], v), dot(matrix[1], v), dot(matrix[2], v))
 
 

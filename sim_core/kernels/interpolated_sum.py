@@ -70,7 +70,7 @@ class _Profile(torch.autograd.Function):
         ctx.save_for_forward(x, p)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, p = ctx.saved_tensors
         slopes = ctx.shape.slopes(x, p, ctx.needs_input_grad[1])
