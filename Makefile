@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo check test bench format
 

@@ -4,7 +4,8 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     problem = build_problem(settings)
     if problem.geometry:
         print_geometry(console, problem.geometry)
+    with _threads(problem):
+        return _refine(problem, folder, console, start)
+
+
+def _refine(problem: Problem, folder: Path, console: Console, start: float) -> dict[str, Any]:
+    """The refinement itself: fit, then leave the results."""
+    settings = problem.settings
     module, trainer, callbacks = _assemble(problem, folder, start)
     resume = _checkpoint(problem)
     history, convergence = callbacks[History], callbacks[Convergence]
@@ -85,6 +93,19 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     )
     console.print(f"{folder}", soft_wrap=True)
     return results
+
+
+@contextmanager
+def _threads(problem: Problem) -> Iterator[None]:
+    """One thread where the work is too small to share."""
+    simulator = problem.model.simulator
+    evaluations = len(problem.model.pixels) * simulator.oversample**2 * len(simulator.domain_weights)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if evaluations < 1 << 22 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from refine.compose import CONFIGS
 from refine.errors import InputError, RefinementError
 from refine.paths import REPOSITORY
+
 exit_status: list[int] = []
 """Of a single run that did not end well."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 install_import_hook(["sim_core", "refine"], "beartype.beartype")
 
 import torch  # noqa: E402

@@ -26,7 +26,7 @@ def mm(text: str) -> float:
 
 def micrometres(text: str) -> float:
     """Micrometres to metres."""
-    return c_float(text) / 1e6
+    return c_float(text) * 1e-6
 
 
 def angstrom(text: str) -> float:

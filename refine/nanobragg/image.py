@@ -15,7 +15,14 @@ from torch import Tensor
 
 from sim_core.bragg.lattice import SHAPES, Shape, Square
 from sim_core.bragg.sampled import in_blocks
-from sim_core.bragg.structure_factors import interpolable, nearest_reflection, padded_index, padded_values, tricubic
+from sim_core.bragg.structure_factors import (
+    box_limits,
+    interpolable,
+    nearest_reflection,
+    padded_index,
+    padded_values,
+    tricubic,
+)
 from sim_core.constants import R_E_SQUARED
 from sim_core.experiment import StructureFactors
 
@@ -216,7 +223,7 @@ class Simulator:
         if table.numel() == 0:
             return self.factors.default.to(self.dtype), nowhere
         box = (table.shape[0], table.shape[1], table.shape[2])
-        F = torch.take(self.padded, padded_index(h0.nan_to_num(), low, box))
+        F = torch.take(self.padded, padded_index(h0.nan_to_num(), *box_limits(low, box)))
         if not self.state.interpolate:
             return F.to(self.dtype), nowhere
         inside = self._still_inside(interpolable(h, low, box), active)

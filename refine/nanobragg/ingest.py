@@ -89,7 +89,7 @@ def _apply(header: str, command: Command, flipped: bool) -> None:
     if flipped and (value := found("BEAM_CENTER_Y")) is not None:
         command.y_beam = command.detector_size[1] - value / 1000.0
     if (value := found("WAVELENGTH")) is not None:
-        command.wavelength = value * 1e-10
+        command.wavelength = value / 1e10
     command.orgx, command.orgy = _first(found("ORGX"), command.orgx), _first(found("ORGY"), command.orgy)
     if (value := found("PHI")) is not None:
         command.phi = value / DEGREES

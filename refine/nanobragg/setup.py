@@ -88,8 +88,8 @@ def resolve(command: Command, mask: np.ndarray | None) -> Setup:
     automatic = min(max(1, n) for n in command.n_cells) <= 2
     interpolate = (automatic if command.interpolate is None else command.interpolate) and listed.listed > 0
     domains = generator.domains(spread, count, command.mosaic_seed) if spread > 0.0 else []
-    molecules = command.water * command.water * command.water * 1e6 * AVOGADRO / 18.0
-    background = 2.57 * 2.57 * R_E_SQUARED * fluence * molecules
+    w = command.water
+    background = 2.57 * 2.57 * R_E_SQUARED * fluence * w * w * w * 1e6 * AVOGADRO / 18.0
     return Setup(
         command, panel, lattice, n_cells, oversample, recommended, interpolate, waves, phi, layers, attenuation,
         spread, domains, listed, fluence, background, steps, wanted, generator,

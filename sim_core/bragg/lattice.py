@@ -95,7 +95,7 @@ class Square:
 
 def _tiny(x: Tensor) -> Tensor:
     """A number whose sine is itself and which no nonzero x can feel."""
-    return x.new_tensor(1e-30)
+    return torch.full((), 1e-30, dtype=x.dtype, device=x.device)
 
 
 def _grating_slope(u: Tensor, n: Tensor) -> Tensor:

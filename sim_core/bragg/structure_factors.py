@@ -27,14 +27,17 @@ def nearest_reflection(h: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return torch.ceil(h - 0.5)
 
 
+def box_limits(h_min: Int[Tensor, "3"], box: tuple[int, int, int]) -> tuple[Float[Tensor, "3 1 1"], list[int]]:
+    """Lowest indices of the padded box, and its size, for :func:`padded_index`."""
+    return (h_min - 1).double().view(3, 1, 1), [n + 2 for n in box]
+
+
 def padded_index(
-    hkl: Float[Tensor, "3 rows samples"], h_min: Int[Tensor, "3"], box: tuple[int, int, int]
+    hkl: Float[Tensor, "3 rows samples"], low: Float[Tensor, "3 1 1"], size: list[int]
 ) -> Int[Tensor, "rows samples"]:
     """Places of whole-numbered reflections in :func:`padded_values`: outside the box in its layer of the default."""
-    size = torch.tensor(box, device=hkl.device, dtype=hkl.dtype).view(3, 1, 1)
-    low = (h_min - 1).to(hkl.dtype).view(3, 1, 1)
-    h, k, l = (torch.clamp(hkl, low, low + size + 1) - low).unbind(0)
-    return h.mul(box[1] + 2).add_(k).mul_(box[2] + 2).add_(l).long()
+    h, k, l = ((hkl[i] - low[i]).clamp_(0, size[i] - 1) for i in range(3))
+    return h.mul_(size[1]).add_(k).mul_(size[2]).add_(l).long()
 
 
 def interpolable(

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import interpolable, nearest_reflection, padded_index, tricubic
+from ..bragg.structure_factors import box_limits, interpolable, nearest_reflection, padded_index, tricubic
 from .lattice_sum import TILE, Settings
 
 
@@ -40,16 +40,18 @@ def interpolated_sum(
         settings: Profile, lookup and precision.
     """
 
+    limits = box_limits(settings.h_min, settings.box)
+
     def tile(s: Tensor) -> Tensor:
         h = s @ orientations.permute(1, 2, 0)
         h0 = nearest_reflection(h.detach())
-        nearest = torch.take(amplitudes, padded_index(h0, settings.h_min, settings.box))
+        nearest = torch.take(amplitudes, padded_index(h0, *limits))
         between = tricubic(table, settings.h_min, h)
         F = torch.where(interpolable(h.detach(), settings.h_min, settings.box), between, nearest)
         profile: Tensor = _Profile.apply((h - h0).to(settings.dtype), parameters.to(settings.dtype), settings.shape)
         return (profile * F.square().to(settings.dtype)) @ weights.to(settings.dtype)
 
-    step = max(1, TILE // (3 * len(weights)))
+    step = max(1, TILE.get(scattering.device.type, TILE["cuda"]) // (3 * len(weights)))
     parts = scattering.split(step) if len(scattering) else (scattering,)
     if torch.is_grad_enabled() and len(parts) > 1:
         return torch.cat([checkpoint(tile, part, use_reentrant=False) for part in parts])

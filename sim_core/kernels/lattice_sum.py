@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import nearest_reflection, padded_index
+from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
 
-TILE = 1 << 18
-"""Numbers (3 x rows x orientations) that are worked on at a time: small enough for a core's cache."""
+TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Numbers (3 x rows x orientations) that are worked on at a time: a cache's worth on a CPU, enough to fill a GPU."""
 
 
 class Settings(NamedTuple):
@@ -68,14 +68,15 @@ class _Tile(NamedTuple):
 def _tiles(s: Tensor, a: Tensor, values: Tensor, settings: Settings) -> Iterator[_Tile]:
     """Rows with their fractional indices [3, rows, samples] and squared amplitudes."""
     a = a.permute(1, 2, 0)
-    step = max(1, TILE // (3 * a.shape[-1]))
+    step = max(1, TILE.get(s.device.type, 1 << 24) // (3 * a.shape[-1]))
+    low, size = box_limits(settings.h_min, settings.box)
     f2 = values.square().to(settings.dtype)
     for start in range(0, s.shape[0], step):
         rows = slice(start, start + step)
         h = s[rows] @ a
         h0 = nearest_reflection(h)
         x = h.sub_(h0).to(settings.dtype)
-        place = padded_index(h0, settings.h_min, settings.box) if len(values) > 1 else None
+        place = padded_index(h0, low, size) if len(values) > 1 else None
         yield _Tile(rows, s[rows], x, place, f2[None] if place is None else torch.take(f2, place))
 
 
