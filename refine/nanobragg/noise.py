@@ -6,7 +6,10 @@ out. A difference in the last bit of one would shift the sequence for all pixels
 References: ``poidev``, ``gammln``, ``gaussdev`` and ``ran1`` in nanoBragg, after Numerical Recipes.
 """
 
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -22,7 +25,13 @@ _LANCZOS = (
 )
 
 
-@njit(cache=True)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Machine code of a function, kept between runs; a wrapper that checks arguments while tests run is taken off."""
+    machine_code: Callable[..., Any] = njit(cache=True)(inspect.unwrap(function))
+    return machine_code
+
+
+@_compiled
 def _uniform(state, seed):  # type: ignore[no-untyped-def]
     """The generator of :class:`refine.nanobragg.generator.Generator`, on the same state."""
     if seed[0] <= 0 or state[0] == 0:
@@ -40,7 +49,7 @@ def _uniform(state, seed):  # type: ignore[no-untyped-def]
     return min(value, _F(1.0 - 1.2e-7))
 
 
-@njit(cache=True)
+@_compiled
 def log_gamma(xx):  # type: ignore[no-untyped-def]
     """Logarithm of the gamma function by six terms of Lanczos, in double precision from single and to single."""
     x = float(xx)
@@ -54,7 +63,7 @@ def log_gamma(xx):  # type: ignore[no-untyped-def]
     return _F(-tmp + math.log(2.5066282746310005 * series / x))
 
 
-@njit(cache=True)
+@_compiled
 def _normal(state, seed, spare):  # type: ignore[no-untyped-def]
     """A normal deviate by the polar method; ``spare`` keeps the second of each pair and whether there is one."""
     if spare[1] != 0.0:
@@ -72,7 +81,7 @@ def _normal(state, seed, spare):  # type: ignore[no-untyped-def]
     return _F(v2 * factor)
 
 
-@njit(cache=True)
+@_compiled
 def _rejected(m, state, seed):  # type: ignore[no-untyped-def]
     """A Poisson deviate of mean m >= 12 by rejection from a Lorentzian."""
     width = _F(math.sqrt(2.0 * float(m)))
@@ -91,7 +100,7 @@ def _rejected(m, state, seed):  # type: ignore[no-untyped-def]
             return count
 
 
-@njit(cache=True)
+@_compiled
 def poisson(m, state, seed, spare):  # type: ignore[no-untyped-def]
     """A Poisson deviate of mean m: products of deviates, rejection, or (beyond a million) a Gaussian."""
     if m > 1.0e6:
@@ -107,7 +116,7 @@ def poisson(m, state, seed, spare):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@_compiled
 def add_noise(expected, adc, state, seed, out):  # type: ignore[no-untyped-def]
     """Write noisy counts of expected photons, row by row.
 

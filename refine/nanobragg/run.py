@@ -30,6 +30,8 @@ def simulate(command: Command, mask: np.ndarray | None) -> None:
     console = Console(to_error=command.trace is not None)
     if command.trace is not None:
         _check_trace(setup, command.trace)
+    if command.hkl_file is not None:
+        console(f"writing dump file for next time: {command.dump_file}")
     console(f"{setup.reflections.listed} initialized hkls (all others ={command.default_F:g})")
     simulator = Simulator(setup, device, getattr(torch, command.dtype))
     image = render(simulator, command.progress and sys.stderr.isatty())

@@ -32,15 +32,16 @@ class PhiSteps:
         return [self.start + self.step * i for i in range(self.count)]
 
 
-def whole(value: float, field: str) -> int:
-    """A number of steps.
+def steps_within(range_: float, step: float, field: str) -> int:
+    """Steps that cover a range, the last perhaps beyond its end.
 
     Raises:
-        InputError: if it is beyond any sum that could be done.
+        InputError: if there are more than any sum could hold.
     """
-    if not abs(value) < 1e9:
-        raise required(field, "fewer than 1e9 steps", f"{value:g}")
-    return int(value)
+    ratio = range_ / step
+    if not ratio < 1e9:
+        raise required(field, "fewer than 1e9 steps", f"{ratio:g}")
+    return math.ceil(ratio)
 
 
 def even_steps(
@@ -60,7 +61,7 @@ def even_steps(
         if range_ < 0.0:
             count, range_ = 2, step
         elif count <= 0:
-            count = whole(math.ceil(_ratio(range_, step)), field)
+            count = steps_within(range_, step, field)
     elif count > 0:
         if range_ < 0.0:
             range_ = default_range
@@ -77,11 +78,6 @@ def even_steps(
     return Steps(count, range_, step)
 
 
-def _ratio(range_: float, step: float) -> float:
-    ratio = range_ / step
-    return ratio if math.isfinite(ratio) else 1e300
-
-
 def phi_steps(command: Command) -> PhiSteps:
     """The reference's rule for the spindle."""
     count, osc, step = command.phi_steps, command.osc, command.phi_step
@@ -91,7 +87,7 @@ def phi_steps(command: Command) -> PhiSteps:
         elif step <= 0.0:
             count, step = 2, osc / 2.0
         else:
-            count = whole(math.ceil(_ratio(osc, step)), "-phistep")
+            count = steps_within(osc, step, "-phistep")
     else:
         count = max(count, 1)
         if osc < 0.0:

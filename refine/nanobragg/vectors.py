@@ -14,8 +14,8 @@ DEGREES = 180.0 / math.pi
 """Degrees in a radian; an angle on the command line is divided by it."""
 
 
-def dot(u: Vector, v: Vector) -> float:
-    """Scalar product."""
+def dot(u: Any, v: Any) -> Any:
+    """Scalar product; the components may be arrays."""
     return u[0] * v[0] + u[1] * v[1] + u[2] * v[2]
 
 
