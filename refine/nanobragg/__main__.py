@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(tokens)
     except InputError as error:
         return _fail(str(error), 1)
-    except (MemoryError, OverflowError, RuntimeError, OSError) as error:
+    except (ArithmeticError, ValueError) as error:
+        return _fail(f"these numbers make no image: {error}", 1)
+    except (MemoryError, RuntimeError, OSError) as error:
         text = str(error).strip().split("\n")[0] or type(error).__name__
         return _fail(f"out of memory: {text}" if isinstance(error, MemoryError) else text, 1)
     except KeyboardInterrupt:

@@ -26,7 +26,11 @@ def simulate(command: Command, mask: np.ndarray | None) -> None:
         InputError: for settings that make no image and for files that cannot be read or written.
     """
     device = _device(command.device)
-    setup = resolve(command, mask)
+    with np.errstate(all="ignore"):
+        _simulate(command, resolve(command, mask), device)
+
+
+def _simulate(command: Command, setup: Setup, device: torch.device) -> None:
     console = Console(to_error=command.trace is not None)
     if command.trace is not None:
         _check_trace(setup, command.trace)

@@ -1,5 +1,6 @@
 """Everything an image needs, derived from the command line once and in the reference's order."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ def resolve(command: Command, mask: np.ndarray | None) -> Setup:
     Raises:
         InputError: if the settings make no image, or one that is too large.
     """
+    _check_finite(command)
     if not 0.0 < command.wavelength < float("inf"):
         raise required("-lambda", "a positive wavelength", f"{command.wavelength * 1e10:g} A")
     panel = geometry.build(command)
@@ -94,6 +96,15 @@ def resolve(command: Command, mask: np.ndarray | None) -> Setup:
         command, panel, lattice, n_cells, oversample, recommended, interpolate, waves, phi, layers, attenuation,
         spread, domains, listed, fluence, background, steps, wanted, generator,
     )  # fmt: skip
+
+
+def _check_finite(command: Command) -> None:
+    for name, value in vars(command).items():
+        entries = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        for entry in entries:
+            numbers = entry if isinstance(entry, tuple) else (entry,)
+            if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+                raise required(name, "finite numbers", " ".join(str(x) for x in numbers))
 
 
 def _fluence(command: Command) -> float:

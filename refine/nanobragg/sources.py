@@ -88,6 +88,6 @@ def _grid(command: Command, geometry: Geometry) -> list[Source]:
 
 def _ellipse(steps: Steps, angle: float) -> float:
     """One axis of the ellipse's equation; not a number for a range of zero, so that nothing is trimmed then."""
-    if steps.range == 0.0:
+    if steps.range * steps.range == 0.0:
         return math.nan
     return (angle * angle - (steps.step * steps.step / 4.0) * (1 - steps.count % 2)) / (steps.range * steps.range)
