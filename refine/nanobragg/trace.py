@@ -13,7 +13,7 @@ from .rays import Rays, pixel_factor, row_factor
 from .shapes import grating
 
 
-def _line(name: str, *values: float | Tensor) -> str:
+def _line(name: str, *values: int | float | Tensor) -> str:
     return f"{name} = {' '.join(format(float(v), '.15g') for v in values)}"
 
 

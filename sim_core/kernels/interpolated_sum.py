@@ -61,6 +61,8 @@ def interpolated_sum(
 class _Profile(torch.autograd.Function):
     """A shape's profile with its written-out slopes."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, p: Tensor, shape: Shape) -> Tensor:
         return shape.profile(x, p)

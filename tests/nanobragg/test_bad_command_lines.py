@@ -10,7 +10,25 @@ from refine.nanobragg.arguments import FLAGS, OWN
 
 BASE = ["-cell", "60", "70", "80", "85", "95", "100", "-default_F", "10", "-detpixels", "16", "-pixel", "1", "-N", "3"]
 BASE += ["-oversample", "1", "--max-evaluations", "3e6"]
-JUNK = ["", "-", "--", "abc", "0", "-1", "1", "2", "3.5", "1e3", "1e300", "-1e300", "nan", "inf", "-inf", "1e-300", "0x10"]
+JUNK = [
+    "",
+    "-",
+    "--",
+    "abc",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "3.5",
+    "1e3",
+    "1e300",
+    "-1e300",
+    "nan",
+    "inf",
+    "-inf",
+    "1e-300",
+    "0x10",
+]
 JUNK += ["99999999999999999999", "missing.file", "empty", "binary", "broken.img", ".", "random", "sample", "é", "1,2"]
 HEADER = b"{\nHEADER_BYTES=512;\nDIM=2;\nSIZE1=16;\nSIZE2=16;\nPIXEL_SIZE=1;\n}"
 

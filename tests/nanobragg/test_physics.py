@@ -116,7 +116,7 @@ def test_many_peaks_lie_where_the_lattice_predicts() -> None:
     for k in range(-4, 5):
         for l in range(-4, 5):
             x = 1 - (k**2 + l**2) * 1e-4 / 2
-            slow, fast = (int((65 + sign * i * 0.01 / x * 1000)) for sign, i in ((-1, k), (1, l)))
+            slow, fast = (int(65 + sign * i * 0.01 / x * 1000) for sign, i in ((-1, k), (1, l)))
             window = photons[slow - 3 : slow + 4, fast - 3 : fast + 4]
             found += max(abs(i - 3) for i in brightest(window)) <= 1
     assert found == 81
