@@ -60,6 +60,8 @@ def tricubic(
 
     References: ``polin3`` in nanoBragg.
     """
+    if min(table.shape) < 4:
+        return table.new_zeros(hkl.shape[1:])
     floor = hkl.detach().floor()
     weights = [_lagrange(t) for t in (hkl - floor).to(table.dtype)]
     sizes = torch.tensor(table.shape, device=hkl.device).view(3, *[1] * (hkl.ndim - 1))

@@ -16,7 +16,8 @@ from refine.nanobragg.parsing import parse, read_own
 from refine.nanobragg.sampling import Steps, angles_after_carry_over, even_steps, phi_steps
 from refine.nanobragg.setup import Setup, resolve
 
-BASE = ["-cell", "60", "70", "80", "85", "95", "100", "-default_F", "100", "-N", "4", "-oversample", "1", "-detpixels", "16", "-pixel", "0.5"]
+BASE = ["-cell", "60", "70", "80", "85", "95", "100", "-default_F", "100", "-N", "4", "-oversample", "1"]
+BASE += ["-detpixels", "16", "-pixel", "0.5"]
 
 
 def parsed(line: str, compat: str = "c") -> Command:
@@ -151,13 +152,24 @@ def test_spec_interpolates_every_evaluation_that_has_neighbours(folder: Path) ->
     index = range(-4, 5)
     lines = [f"{h} {k} {l} {100 + 5 * k + 3 * l}" for h in index for k in index for l in index]
     (folder / "F.hkl").write_text("\n".join(lines) + "\n")
-    flags = ["-hkl", "F.hkl", "-cell", "100", "100", "100", "90", "90", "90", "-N", "1", "-detpixels", "100", "-oversample", "1", "-nopolar", "-point_pixel"]
+    flags = ["-hkl", "F.hkl", "-cell", "100", "-N", "1", "-detpixels", "100", "-oversample", "1"]
+    flags += ["-nopolar", "-point_pixel"]
     once, always = (image(*flags, "--compat", c, shape=(100, 100)) for c in ("c", "spec"))
     amplitude = np.sqrt(always * 0.1**2)
     slow, fast = np.array([[40, 51], [60, 55], [50, 45]]).T
     expected = 100 - 0.5 * (slow + 0.5 - 51) + 0.3 * (fast + 0.5 - 51)
     assert np.allclose(amplitude[slow, fast], expected, rtol=1e-3)
     assert not np.allclose(once[slow, fast], always[slow, fast], rtol=1e-5)
+
+
+@pytest.mark.parametrize("compat", ["c", "spec"])
+def test_box_without_neighbours_is_not_interpolated(compat: str, folder: Path) -> None:
+    (folder / "F.hkl").write_text("0 0 0 50\n0 0 1 70\n")
+    nearest, between = (
+        image("-hkl", "F.hkl", *BASE, flag, "--compat", compat, shape=(16, 16))
+        for flag in ("-nointerpolate", "-interpolate")
+    )
+    assert (nearest == between).all()
 
 
 def test_spec_reads_comments_and_further_columns(folder: Path) -> None:
