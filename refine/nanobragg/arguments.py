@@ -20,7 +20,7 @@ from .flags import (
     store,
     vector,
 )
-from .numbers import c_float, c_int
+from .c_numbers import c_float, c_int
 
 
 def _cell(command: Command, token: str, values: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def _dump(command: Command, token: str, values: Sequence[str]) -> None:
 
 
 def _noise(command: Command, token: str, values: Sequence[str]) -> None:
-    command.noise_file = command.noise_name = values[0]
+    command.noise_file = values[0]
 
 
 def _printout_pixel(command: Command, token: str, values: Sequence[str]) -> None:

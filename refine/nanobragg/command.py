@@ -94,7 +94,6 @@ class Command:
     int_file: str = "intimage.img"
     pgm_file: str | None = "image.pgm"
     noise_file: str | None = "noiseimage.img"
-    noise_name: str = "noiseimage.img"
     scale: float = 0.0
     pgm_scale: float = 0.0
     adc: float = 40.0

@@ -13,7 +13,7 @@ from sim_core.unit_cell import reciprocal_basis
 from .command import Command
 from .generator import Generator, rotation_angles
 from .ingest import read_bytes
-from .numbers import float_prefix
+from .c_numbers import float_prefix
 from .vectors import Matrix, Vector, cross, dot, length, rescaled, rotated, scaled
 
 Triple = tuple[Vector, Vector, Vector]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .command import Command
-from .numbers import c_float, c_int
+from .c_numbers import c_float, c_int
 from .vectors import DEGREES, Vector
 
 Action = Callable[[Command, str, Sequence[str]], None]

@@ -8,7 +8,7 @@ import numpy as np
 from refine.errors import InputError, required
 
 from .command import Command
-from .numbers import c_float
+from .c_numbers import c_float
 from .vectors import DEGREES
 
 

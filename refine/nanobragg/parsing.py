@@ -11,7 +11,7 @@ from refine.errors import required
 from .arguments import FLAGS, OWN, TABLE
 from .command import Command
 from .flags import MORE
-from .numbers import c_float, looks_numeric
+from .c_numbers import c_float, looks_numeric
 
 Warn = Callable[[str], None]
 

@@ -11,7 +11,7 @@ from refine.paths import replacing
 
 from .command import Command
 from .ingest import read_bytes
-from .numbers import float_prefix
+from .c_numbers import float_prefix
 
 LARGEST_BOX = 200_000_000
 

@@ -9,7 +9,7 @@ from refine.errors import required
 from .command import Command
 from .geometry import Geometry
 from .ingest import read_bytes
-from .numbers import c_float
+from .c_numbers import c_float
 from .sampling import Steps, even_steps
 from .vectors import Vector, rotated_about, scaled, unit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refine.errors import InputError, required
 
-from .numbers import float_prefix
+from .c_numbers import float_prefix
 
 TOLERANCE = 1e-12
 """Relative difference from which values count as different."""
