@@ -8,7 +8,13 @@ from refine.settings import Settings, validate
 
 CONFIGS = REPOSITORY / "configs"
 
-OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
+
+def _run_folder(given: str | None, experiment: str, time: str) -> str:
+    """The run folder: as given, or ``outputs/EXPERIMENT/TIME``."""
+    return given or str(REPOSITORY / "outputs" / experiment / time)
+
+
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 
 
 def load(*overrides: str) -> Settings:
@@ -25,7 +31,6 @@ def load(*overrides: str) -> Settings:
         config = compose("config", overrides=list(overrides), return_hydra_config=True)
     name = str(config.hydra.runtime.choices.experiment)
     config.experiment_name = name
-    config.output_dir = str(REPOSITORY / "outputs" / name)
     del config.hydra
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)

@@ -65,6 +65,9 @@ def build_problem(settings: Settings) -> Problem:
     wavelength = settings.beam.wavelength_A
     assert wavelength is not None
     oversample = settings.detector.oversample or automatic_oversample(crystal, settings.detector, wavelength)
+    if image is not None:
+        how = "configuration" if settings.detector.oversample else "fine enough for the spots"
+        geometry.append(("detector.oversample", str(oversample), "-", how))
     fixed = _fixed_values(settings, cell)
     known = {n: v for n in COMPONENTS if (v := getattr(truth_settings, n)) is not None}
     if image is not None:
@@ -109,7 +112,7 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
         ("scan", "phi_start_deg", settings.scan.phi_start_deg),
         ("scan", "osc_deg", settings.scan.osc_deg),
     ):
-        value = given if given is not None else header.get(name)
+        value = given if given is not None else header.get(name, 0.0 if section == "scan" else None)
         if value is None:
             where = "the image's header does not say" if settings.data.image else "there is no image with a header"
             raise required(f"{section}.{name}", f"a value ({where})", "null")
@@ -121,7 +124,8 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
         rows.append(row)
     detector = detector.model_copy(update={"beam_center_mm": centre, "org_px": None})
     beam = beam.model_copy(update={"wavelength_A": found["wavelength_A"]})
-    return settings.model_copy(update={"detector": detector, "beam": beam}), rows if header else []
+    scan = settings.scan.model_copy(update={n: found[n] for n in ("phi_start_deg", "osc_deg")})
+    return settings.model_copy(update={"detector": detector, "beam": beam, "scan": scan}), rows if header else []
 
 
 def _said(image: DetectorImage) -> dict[str, Any]:
@@ -134,15 +138,22 @@ def _centre(detector: Any, header: dict[str, Any]) -> tuple[tuple[float, float],
     """Beam centre (X, Y) [mm]: as given, or the header's in this convention, or the convention's default."""
     convention = convention_of(detector)
     pivot = detector.pivot or convention.pivot
-    fast_slow = header.get("beam_fast_slow_mm" if pivot == "beam" else "foot_fast_slow_mm")
-    said = None
+    places = ["beam_fast_slow_mm", "foot_fast_slow_mm"]
+    wanted, other = places if pivot == "beam" else places[::-1]
+    upright = not any(detector.rotations_deg) and detector.two_theta_deg == 0
+    fast_slow = header.get(wanted, header.get(other) if upright else None)
+    said = header.get("beam_center_mm")
     if fast_slow is not None:
         fast, slow = fast_slow
         said = convention.x_y(fast, slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
     given = detector.beam_center_mm
-    if given is None and (detector.org_px is not None or said is None):
+    if given is None and detector.org_px is not None:
         given = default_centre_mm(detector)
-    return given or said, _row("detector.beam_center_mm", given or said, said, given is not None)  # type: ignore[return-value]
+    centre = given or said or default_centre_mm(detector)
+    row = _row("detector.beam_center_mm", centre, said, given is not None)
+    if given is None and said is None:
+        row = (*row[:3], f"default of {detector.convention}")
+    return (centre[0], centre[1]), row
 
 
 def _row(name: str, value: Any, said: Any, given: bool) -> tuple[str, str, str, str]:

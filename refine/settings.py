@@ -112,8 +112,8 @@ class Beam(Section):
 class Scan(Section):
     """The rotation of the crystal during the exposure, sampled at the middle of each step."""
 
-    phi_start_deg: FiniteFloat
-    osc_deg: FiniteFloat
+    phi_start_deg: FiniteFloat | None
+    osc_deg: FiniteFloat | None
     phi_steps: Count
 
 
@@ -253,7 +253,7 @@ class Settings(Section):
     dtype: Literal["float64", "float32"]
     ckpt_path: str | None
     logger: dict[str, Any]
-    output_dir: str
+    output_dir: str | None
 
 
 def validate(config: dict[str, Any]) -> Settings:
@@ -267,7 +267,8 @@ def validate(config: dict[str, Any]) -> Settings:
     except ValidationError as error:
         raise InputError(first_error(error)) from None
     if settings.data.image is None and None in (settings.truth.misset_deg, settings.truth.mosaic_spread_deg):
-        raise required("truth", "misset_deg and mosaic_spread_deg (or an image in data.image)", "null")
+        wanted = "an image, or truth.misset_deg and truth.mosaic_spread_deg to simulate one"
+        raise required("data.image", wanted, "null")
     if settings.beam.wavelength_A is None and settings.data.image is None:
         raise required("beam.wavelength_A", "a number (there is no image with a header)", "null")
     return settings

@@ -86,7 +86,7 @@ def write_cbf(path: Path, counts: np.ndarray, header: dict[str, str]) -> None:
         counts: Expected counts in detector units.
         header: Lines of the mini-header: name and value with its unit.
     """
-    contents = "\r\n".join(["# Detector: simulated", *(f"# {name} {value}" for name, value in header.items())])
+    contents = "\r\n".join(["# Detector: calculated", *(f"# {name} {value}" for name, value in header.items())])
     whole = np.clip(np.rint(counts), -(2**31), 2**31 - 1).astype(np.int32)
     with replacing(path) as temporary:
         CbfImage(data=whole, header={"_array_data.header_contents": contents}).write(str(temporary))

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from support import REPOSITORY
 
 from refine.compose import CONFIGS, load
 from refine.errors import InputError
+from refine.problem import with_header
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
 NEEDS = {"image": ["data.image=data/lysozyme/noise_lo.img"]}
@@ -47,7 +49,7 @@ def test_experiment_can_be_built(name):
         ("+parameters.misset_deg.fre=true", "parameters.misset_deg.fre: no such key"),
         ("parameters.mosaic_spread_deg.lower=20", "lower bound below the upper"),
         ("dtype=float16", "dtype: expected 'float64' or 'float32'"),
-        ("truth.misset_deg=null", "truth: expected misset_deg"),
+        ("truth.misset_deg=null", "data.image: expected an image, or truth.misset_deg"),
         ("beam.wavelength_A=null", "beam.wavelength_A"),
     ],
 )
@@ -73,3 +75,29 @@ def test_the_readme_speaks_python_that_runs():
     names: dict = {}
     exec(code, names)
     assert float(names["gradient"].abs().min()) > 0
+
+
+def test_the_run_folder_has_a_default_for_runs_and_sweeps():
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        hydra = compose("config", return_hydra_config=True).hydra
+        for folder in (Path(hydra.run.dir), Path(hydra.sweep.dir)):
+            assert folder.parent == REPOSITORY / "outputs" / "mosaic_misset"
+        given = compose("config", overrides=["output_dir=/tmp/here"], return_hydra_config=True).hydra
+        assert given.sweep.dir == given.run.dir == "/tmp/here"
+
+
+def test_a_beam_centre_comes_from_the_header_or_is_said_to_be_a_default():
+    settings = load("data.image=unused")
+    cases = {
+        "from header": {"beam_fast_slow_mm": (3.3, 3.2)},
+        "default of mosflm": {},
+    }
+    for status, header in cases.items():
+        filled, rows = with_header(settings, {"osc_deg": 0.5, **header})
+        assert rows[-1][0] == "detector.beam_center_mm"
+        assert rows[-1][3] == status
+        assert filled.scan.osc_deg == 0.5
+    filled, _ = with_header(settings, {"beam_fast_slow_mm": (3.3, 3.2)})
+    assert filled.detector.beam_center_mm == pytest.approx((3.15, 3.25))
+    filled, _ = with_header(settings, {"beam_center_mm": [3.0, 3.1]})
+    assert filled.detector.beam_center_mm == (3.0, 3.1)
