@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from .c_numbers import c_float, c_int
 from .command import Command
 from .flags import (
     MORE,
@@ -20,7 +21,6 @@ from .flags import (
     store,
     vector,
 )
-from .c_numbers import c_float, c_int
 
 
 def _cell(command: Command, token: str, values: Sequence[str]) -> None:

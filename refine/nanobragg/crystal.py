@@ -10,10 +10,10 @@ import torch
 from refine.errors import required
 from sim_core.unit_cell import reciprocal_basis
 
+from .c_numbers import float_prefix
 from .command import Command
 from .generator import Generator, rotation_angles
 from .ingest import read_bytes
-from .c_numbers import float_prefix
 from .vectors import Matrix, Vector, cross, dot, length, rescaled, rotated, scaled
 
 Triple = tuple[Vector, Vector, Vector]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .command import Command
 from .c_numbers import c_float, c_int
+from .command import Command
 from .vectors import DEGREES, Vector
 
 Action = Callable[[Command, str, Sequence[str]], None]

@@ -7,8 +7,8 @@ import numpy as np
 
 from refine.errors import InputError, required
 
-from .command import Command
 from .c_numbers import c_float
+from .command import Command
 from .vectors import DEGREES
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from refine.errors import required
 
 from .arguments import FLAGS, OWN, TABLE
+from .c_numbers import c_float, looks_numeric
 from .command import Command
 from .flags import MORE
-from .c_numbers import c_float, looks_numeric
 
 Warn = Callable[[str], None]
 

@@ -9,9 +9,9 @@ import numpy as np
 from refine.errors import InputError, required
 from refine.paths import replacing
 
+from .c_numbers import float_prefix
 from .command import Command
 from .ingest import read_bytes
-from .c_numbers import float_prefix
 
 LARGEST_BOX = 200_000_000
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from refine.errors import required
 
+from .c_numbers import c_float
 from .command import Command
 from .geometry import Geometry
 from .ingest import read_bytes
-from .c_numbers import c_float
 from .sampling import Steps, even_steps
 from .vectors import Vector, rotated_about, scaled, unit
 

@@ -10,8 +10,8 @@ from reference_cases import image
 from support import REPOSITORY
 
 from refine.nanobragg.arguments import OWN, TABLE
-from refine.nanobragg.command import Command
 from refine.nanobragg.c_numbers import c_float, c_int
+from refine.nanobragg.command import Command
 from refine.nanobragg.parsing import parse, read_own
 from refine.nanobragg.sampling import Steps, angles_after_carry_over, even_steps, phi_steps
 from refine.nanobragg.setup import Setup, resolve
