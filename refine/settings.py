@@ -122,6 +122,7 @@ class StructureFactorTable(Section):
 
     path: str | None
     default_F: NotNegative
+    interpolate: bool
 
 
 class Simulator(Section):
