@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo check test bench format
+.PHONY: install demo check test parity bench format
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,9 @@ demo: install
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest $(ARGS)
+
+parity: $(VENV)/.installed-tests
+	$(BIN)/python -m pytest tests/nanobragg/test_parity.py -s $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
