@@ -1,15 +1,15 @@
-"""From what people write (degrees, millimetres, conventions) to the records of sim_core; tensors keep their gradients."""
+"""From what people write (degrees, millimetres, conventions) to records of sim_core; gradients pass through."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from refine.conventions import CONVENTIONS, Convention, unit
+from refine.errors import required
 from refine.settings import Beam as BeamSettings
-from refine.settings import Crystal as CrystalSettings
 from refine.settings import Detector as DetectorSettings
 from refine.settings import Scan as ScanSettings
 from sim_core import Beam, Crystal, Panel, Scan, Sensor
@@ -39,6 +39,7 @@ def convention_of(detector: DetectorSettings) -> Convention:
     normal = np.asarray(merged["normal"], dtype=np.float64)
     if float(np.linalg.norm(normal)) != 1.0:
         normal = unit(np.cross(units["fast"], units["slow"]), "detector.custom.fast x slow")
+    _check_axes(units)
     vectors = {name: tuple(v.tolist()) for name, v in {**units, "normal": normal}.items()}
     return Convention(
         **vectors,
@@ -48,6 +49,12 @@ def convention_of(detector: DetectorSettings) -> Convention:
         default_centre=base.default_centre,
         pivot=base.pivot,
     )
+
+
+def _check_axes(units: dict[str, np.ndarray]) -> None:
+    for one, other in (("fast", "slow"), ("beam", "polarization")):
+        if abs(float(units[one] @ units[other])) > 0.99:
+            raise required(f"detector.custom.{other}", f"another direction than {one}", units[other].tolist())
 
 
 def default_centre_mm(detector: DetectorSettings) -> tuple[float, float]:
@@ -68,15 +75,15 @@ def build_mount(detector: DetectorSettings, values: Values) -> tuple[Mount, str]
     convention, pixel = convention_of(detector), detector.pixel_size_mm
     like = values["distance_mm"]
     x, y = values["beam_center_mm"].unbind()
-    fast, slow = convention.fast_slow(x, y, pixel, detector.pixels[1] * pixel)  # type: ignore[arg-type]
+    fast, slow = convention.fast_slow(x, y, pixel, detector.pixels[1] * pixel)
     frame = Frame(*(like.new_tensor(v) for v in (convention.fast, convention.slow, convention.normal)))
     mount = Mount(
         frame=frame,
         beam=like.new_tensor(convention.beam),
-        centre=torch.stack([torch.as_tensor(fast), torch.as_tensor(slow)]) / 1000,
+        centre=torch.stack([fast, slow]) / 1000,
         distance=values["distance_mm"] / 1000,
         rotations=torch.deg2rad(values["rotations_deg"]),
-        two_theta=like.new_tensor(math.radians(detector.two_theta_deg)),
+        two_theta=like.new_tensor(math.radians(detector.two_theta_deg or 0.0)),
         two_theta_axis=like.new_tensor(convention.two_theta_axis),
     )
     return mount, detector.pivot or convention.pivot
@@ -138,6 +145,7 @@ def build_crystal(values: Values, orientation: Tensor) -> Crystal:
 
 def build_scan(scan: ScanSettings, convention: Convention, like: Tensor) -> Scan:
     """Spindle positions at the middle of each step."""
+    assert scan.osc_deg is not None and scan.phi_start_deg is not None
     step = math.radians(scan.osc_deg) / scan.phi_steps
     middles = (torch.arange(scan.phi_steps, dtype=like.dtype, device=like.device) + 0.5) * step
     phi = math.radians(scan.phi_start_deg) + middles
@@ -149,11 +157,13 @@ def build_domains(model: str, count: int, seed: int) -> DomainSample:
     return random_domains(count, seed) if model == "random" else quadrature_domains(count)
 
 
-def automatic_oversample(crystal: CrystalSettings, detector: DetectorSettings, wavelength_A: float) -> int:
+def automatic_oversample(
+    n_cells: Sequence[float], cell: Sequence[float], detector: DetectorSettings, wavelength_A: float
+) -> int:
     """Sub-pixels that resolve the spots of the largest block: three across its first minimum.
 
     References: the automatic choice of nanoBragg.
     """
     assert detector.pixel_size_mm is not None and detector.distance_mm is not None
-    largest = max(n * length for n, length in zip(crystal.n_cells, crystal.cell[:3], strict=True))
+    largest = max(n * length for n, length in zip(n_cells, cell[:3], strict=True))
     return max(1, math.ceil(3 * largest / (wavelength_A * detector.distance_mm / detector.pixel_size_mm)))

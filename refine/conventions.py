@@ -5,8 +5,12 @@ distances from the outer edge of the first pixel along fast and slow.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
+
+Length = TypeVar("Length", float, Tensor)
 
 Vector = tuple[float, float, float]
 
@@ -32,7 +36,7 @@ class Convention:
     default_centre: tuple[float, float]
     pivot: str
 
-    def fast_slow(self, x: float, y: float, pixel: float, slow_size: float) -> tuple[float, float]:
+    def fast_slow(self, x: Length, y: Length, pixel: float, slow_size: float) -> tuple[Length, Length]:
         """Beam centre (X, Y) of this convention as F, S; lengths in one unit, numbers or tensors."""
         f, s = (y, x) if self.swapped else (x, y)
         if self.flipped:
@@ -40,7 +44,7 @@ class Convention:
         shift = 0.5 * pixel if self.half_pixel else 0.0
         return f + shift, s + shift
 
-    def x_y(self, f: float, s: float, pixel: float, slow_size: float) -> tuple[float, float]:
+    def x_y(self, f: Length, s: Length, pixel: float, slow_size: float) -> tuple[Length, Length]:
         """The inverse of :meth:`fast_slow`."""
         shift = 0.5 * pixel if self.half_pixel else 0.0
         f, s = f - shift, s - shift
@@ -68,7 +72,7 @@ CONVENTIONS: dict[str, Convention] = {
 """The conventions by name; ``custom`` holds what is used for vectors that are not given."""
 
 
-def unit(vector: Vector, name: str) -> np.ndarray:
+def unit(vector: Vector | np.ndarray, name: str) -> np.ndarray:
     """A vector of length one.
 
     Raises:

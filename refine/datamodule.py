@@ -74,6 +74,8 @@ def from_simulation(photons: Tensor, settings: Settings) -> Observation:
         mask = read_image(existing_file(settings.data.mask, "data.mask"))
         _check_size(mask.path, mask.counts, settings.detector.pixels, "detector.pixels")
         used = mask.counts != 0
+    if not used.any():
+        raise required("data.mask", "at least one pixel that is not zero", "none")
     return Observation(array, used, hashlib.sha256(array.tobytes()).hexdigest())
 
 

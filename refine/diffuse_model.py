@@ -136,7 +136,7 @@ class DiffuseModel(nn.Module):
         intensity = self.simulator(structure, springs, self.q, self.wavevectors, u_iso)[self.places]
         return intensity * values["scale"] if "scale" in values else intensity
 
-    def rebuild(self, xyz: Float[Tensor, "atoms 3"]) -> None:
+    def rebuild(self, xyz: Float[Tensor, "..."]) -> None:
         """Find the contacts anew at other coordinates [A]."""
         moved = cell_positions(replace(self.structure, xyz=xyz.detach().reshape(-1, 3)))
         contacts = find_contacts(moved, self.structure.basis, self.cutoff, self.reach)

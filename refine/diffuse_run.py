@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L  # noqa: N812
+import lightning as L
 import numpy as np
 import torch
 from rich.console import Console
@@ -19,7 +19,7 @@ from refine.errors import RefinementError
 from refine.formats.maps import write_map
 from refine.module import RefinementModule
 from refine.problem import Problem
-from refine.results import print_table, write_results
+from refine.results import print_table, print_verdict, summary, write_results
 from refine.settings import Settings
 
 
@@ -54,6 +54,8 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     console = Console()
     problem = build_diffuse_problem(settings)
+    if settings.ckpt_path is None:
+        run.clear(folder)
     for note in problem.notes:
         console.print(f"note: {note}", soft_wrap=True)
     like = cast(Problem, problem)
@@ -69,19 +71,18 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
         with torch.no_grad():
             initial = module()
         trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
-        if trainer.interrupted:
-            raise RefinementError("interrupted")
         if convergence.converged:
             status, reason = "converged", convergence.reason
-    except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        write_results(folder / "results.json", run._results(like, module, history, "failed", reason))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "interrupted" if stopped else str(error).split("\n")[0] or type(error).__name__
+        write_results(folder / "results.json", summary(like, module, history, "failed", reason))
         raise RefinementError(reason) from error
     vector = module.refined.vector()
     history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
     history.write()
-    results = run._results(like, module, history, status, reason)
-    results["diffuse"] = _summary(problem, module)
+    results = summary(like, module, history, status, reason)
+    results["diffuse"] = _described(problem, module)
     _leave_files(problem, module, history, results, initial, folder)
     if TensorBoard in callbacks:
         last = history.rows[-1]["loss"]
@@ -91,13 +92,13 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
     for name, value in results["diffuse"].items():
         if isinstance(value, dict):
             console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
-    console.print(f"{status}: {reason}; {results['steps']} steps, {results['wall_s']:.1f} s on {results['device']}")
+    print_verdict(console, results)
     console.print(f"{folder}", soft_wrap=True)
     return results
 
 
 @torch.no_grad()
-def _summary(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any]:
+def _described(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any]:
     """Springs in their own unit, errors of the coordinates, correlation by shell."""
     fit, values = problem.settings.diffuse_fit, module.refined()
     refined = {n: float(values["log_" + n].exp()) for n in ("gamma_intra", "gamma_inter")}

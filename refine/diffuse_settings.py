@@ -55,8 +55,8 @@ class Diffuse(_Section):
     q_file: str | None
     gamma_intra: Positive
     gamma_inter: Positive
-    cutoff_A: Positive  # noqa: N815
-    d_min_A: Annotated[FiniteFloat, Ge(0)]  # noqa: N815
+    cutoff_A: Positive
+    d_min_A: Annotated[FiniteFloat, Ge(0)]
     group_by: Literal["asu", "none"]
     compat: Literal["none", "eryx"]
     bragg: Annotated[Literal["nan", "finite"], BeforeValidator(lambda v: "nan" if v != v else v)]
@@ -82,8 +82,8 @@ class DiffuseFit(_Section):
     points: Annotated[int, Ge(1)]
     q_max: Positive
     noise: Annotated[FiniteFloat, Ge(0)]
-    disturb_A: Annotated[FiniteFloat, Ge(0)]  # noqa: N815
-    restraint_A: Positive | None  # noqa: N815
+    disturb_A: Annotated[FiniteFloat, Ge(0)]
+    restraint_A: Positive | None
     truth: SpringConstants
     initial: SpringConstants
     free: list[Literal["gamma_intra", "gamma_inter", "xyz", "scale"]]

@@ -5,7 +5,7 @@ weights pixels by), all as plain functions of expected and observed photons.
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ FLOOR = 1e-6
 """Smallest variance of a pixel [photon^2]: keeps logarithms finite where a model expects nothing at all."""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """A sum over pixels."""
 

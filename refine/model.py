@@ -25,6 +25,12 @@ class BraggModel(nn.Module):
         oversample: Sub-pixels along each edge.
     """
 
+    table: Tensor
+    h_min: Tensor
+    default_F: Tensor
+    orientation: Tensor
+    pixels: Tensor
+
     def __init__(
         self,
         settings: Settings,
@@ -40,7 +46,8 @@ class BraggModel(nn.Module):
         crystal = settings.crystal
         shape = Square() if crystal.shape == "square" else SHAPES[crystal.shape](crystal.fudge)  # type: ignore[call-arg]
         dtype = getattr(torch, settings.dtype)
-        self.simulator = SampledBragg(domains, shape, oversample, settings.simulator.d_min_A, dtype)
+        between = settings.structure_factors.interpolate
+        self.simulator = SampledBragg(domains, shape, oversample, settings.simulator.d_min_A, dtype, between)
         self.profile = PROFILES[settings.simulator.background]
         self.register_buffer("table", structure_factors.table)
         self.register_buffer("h_min", structure_factors.h_min)

@@ -26,6 +26,8 @@ class RefinementModule(L.LightningModule):
         make_optimizer: Called with the raw parameters.
     """
 
+    observed: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -73,6 +75,8 @@ class RefinementModule(L.LightningModule):
         prior_gradient, prior_curvature = self._prior_derivatives(vector)
         value = self.loss.value(expected, self.observed) + self.refined.penalty(self.refined(vector))
         self._check_finite(value, gradient)
+        if not bool(curvature.diagonal().max() > 0):
+            raise RefinementError("the image does not depend on the free parameters")
         return NormalEquations(value, gradient + prior_gradient, curvature + prior_curvature)
 
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
@@ -83,6 +87,7 @@ class RefinementModule(L.LightningModule):
         """One step; returns the loss before it, the loss after it where the step was small, and the largest change."""
         before = self.refined.vector()
         optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
         second_order = isinstance(optimizer.optimizer, LevenbergMarquardt)
         extra = {"problem": self} if second_order else {}
         loss = optimizer.step(closure=self._closure, **extra)
@@ -107,5 +112,6 @@ class RefinementModule(L.LightningModule):
 
     def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient).all()):
-            values = {label: float(v) for label, v in zip(self.refined.free_labels, self.refined.vector(), strict=True)}
-            raise RefinementError(f"the loss or its gradient is not finite at raw values {values}")
+            values = self.refined()
+            where = ", ".join(f"{name} = {values[name].tolist()}" for name in self.refined.free)
+            raise RefinementError(f"the loss or its gradient is not finite at {where}")

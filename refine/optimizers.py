@@ -1,7 +1,8 @@
 """Levenberg-Marquardt with expected curvature (Fisher scoring) as a torch optimizer."""
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ class NormalEquations(NamedTuple):
     curvature: Float[Tensor, "n n"]
 
 
+@runtime_checkable
 class Problem(Protocol):
     """What a second-order optimizer asks of a refinement."""
 
@@ -48,8 +50,8 @@ class LevenbergMarquardt(Optimizer):
     def __init__(
         self, params: Iterable[nn.Parameter], max_step: float = 1.5, damping: float = 1e-3, tries: int = 12
     ) -> None:
-        if not max_step > 0 or not damping > 0:
-            raise ValueError(f"expected max_step and damping above zero, got {max_step} and {damping}")
+        if not 0 < max_step < math.inf or not 0 < damping < math.inf:
+            raise ValueError(f"expected finite max_step and damping above zero, got {max_step} and {damping}")
         super().__init__(params, {"max_step": max_step, "damping": damping, "tries": tries})
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ def declare(name: str, components: tuple[str, ...]) -> None:
     """Name the components of a parameter whose number depends on the data, such as the coordinates of a model."""
     COMPONENTS[name] = components
 
+
 _UNITS = {"xyz": "A", "_deg": "deg", "_mm": "mm", "_A": "A"}
 
 
@@ -122,9 +123,7 @@ class Parameters(nn.Module):
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
         """Lowest and highest raw values."""
         low, high = (
-            torch.cat(
-                [(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free]
-            )
+            torch.cat([(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free])
             for side in ("lower", "upper")
         )
         return low, high

@@ -10,7 +10,7 @@ from torch import Tensor
 from refine.builders import automatic_oversample, build_domains, convention_of, default_centre_mm, tensor
 from refine.datamodule import Observation, from_file, from_simulation
 from refine.errors import InputError, required
-from refine.formats.images import read_image
+from refine.formats.images import DetectorImage, read_image
 from refine.formats.orientation import read_mat
 from refine.formats.reflections import read_hkl
 from refine.model import BraggModel
@@ -56,17 +56,20 @@ def build_problem(settings: Settings) -> Problem:
     image = None
     if settings.data.image is not None:
         image = read_image(existing_file(settings.data.image, "data.image"), settings.data.frame)
-    settings, geometry = with_header(settings, {} if image is None else image.header)
+    settings, geometry = with_header(settings, {} if image is None else _said(image))
     orientation, cell = _orientation(settings)
     factors = _structure_factors(settings)
     crystal, truth_settings = settings.crystal, settings.truth
     domains = build_domains(crystal.mosaic_model, crystal.mosaic_domains, crystal.mosaic_seed)
-    true_domains = build_domains(
-        truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed
-    )
+    true_domains = build_domains(truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed)
     wavelength = settings.beam.wavelength_A
     assert wavelength is not None
-    oversample = settings.detector.oversample or automatic_oversample(crystal, settings.detector, wavelength)
+    oversample = settings.detector.oversample or automatic_oversample(
+        crystal.n_cells, cell.tolist(), settings.detector, wavelength
+    )
+    if image is not None:
+        how = "configuration" if settings.detector.oversample else "fine enough for the spots"
+        geometry.append(("detector.oversample", str(oversample), "-", how))
     fixed = _fixed_values(settings, cell)
     known = {n: v for n in COMPONENTS if (v := getattr(truth_settings, n, None)) is not None}
     if image is not None:
@@ -82,6 +85,8 @@ def build_problem(settings: Settings) -> Problem:
     parameters = Parameters([_spec(settings, name, value) for name, value in initial.items()])
     if not parameters.free:
         raise required("parameters", "at least one with free=true", "none")
+    if crystal.shape == "tophat" and not {"scale", "background"} >= set(parameters.free):
+        raise required("crystal.shape", "square, round or gauss to refine (a top hat has no slope)", "tophat")
     truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), np.ravel(v), strict=True)}
     means = {"model": _mean_rotation(domains, initial["mosaic_spread_deg"])}
     if "mosaic_spread_deg" in truth:
@@ -107,37 +112,66 @@ def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, l
         ("detector", "pixel_size_mm", detector.pixel_size_mm),
         ("detector", "distance_mm", detector.distance_mm),
         ("beam", "wavelength_A", beam.wavelength_A),
-        ("detector", "two_theta_deg", detector.two_theta_deg),
+        ("detector", "two_theta_deg", _two_theta(detector, header)),
         ("scan", "phi_start_deg", settings.scan.phi_start_deg),
         ("scan", "osc_deg", settings.scan.osc_deg),
     ):
-        value = given if given is not None else header.get(name)
+        value = given if given is not None else header.get(name, 0.0 if section == "scan" else None)
         if value is None:
             where = "the image's header does not say" if settings.data.image else "there is no image with a header"
             raise required(f"{section}.{name}", f"a value ({where})", "null")
+        if name in ("pixel_size_mm", "distance_mm", "wavelength_A") and not float(np.min(value)) > 0:
+            raise required(f"{section}.{name}", "a value above zero", f"{value} from the image's header")
         found[name] = value
         rows.append(_row(f"{section}.{name}", value, header.get(name), given is not None))
-    detector = detector.model_copy(update={n: found[n] for n in ("pixels", "pixel_size_mm", "distance_mm")})
+    detector = detector.model_copy(
+        update={n: found[n] for n in ("pixels", "pixel_size_mm", "distance_mm", "two_theta_deg")}
+    )
     centre, row = _centre(detector, header)
     if settings.data.image is not None:
         rows.append(row)
     detector = detector.model_copy(update={"beam_center_mm": centre, "org_px": None})
     beam = beam.model_copy(update={"wavelength_A": found["wavelength_A"]})
-    return settings.model_copy(update={"detector": detector, "beam": beam}), rows if header else []
+    scan = settings.scan.model_copy(update={n: found[n] for n in ("phi_start_deg", "osc_deg")})
+    return settings.model_copy(update={"detector": detector, "beam": beam, "scan": scan}), rows if header else []
+
+
+def _two_theta(detector: Any, header: dict[str, Any]) -> float:
+    """As given, or zero; a header does not say about which axis its detector is swung."""
+    if detector.two_theta_deg is not None:
+        return float(detector.two_theta_deg)
+    if header.get("two_theta_deg"):
+        wanted = f"a value (the header says {header['two_theta_deg']:g}, but not about which axis)"
+        raise required("detector.two_theta_deg", wanted, "null")
+    return 0.0
+
+
+def _said(image: DetectorImage) -> dict[str, Any]:
+    """The header's values, with the size of the image among them."""
+    slow, fast = image.counts.shape
+    return {**image.header, "pixels": (fast, slow)}
 
 
 def _centre(detector: Any, header: dict[str, Any]) -> tuple[tuple[float, float], tuple[str, str, str, str]]:
     """Beam centre (X, Y) [mm]: as given, or the header's in this convention, or the convention's default."""
     convention = convention_of(detector)
     pivot = detector.pivot or convention.pivot
-    fast_slow = header.get("beam_fast_slow_mm" if pivot == "beam" else "foot_fast_slow_mm")
-    said = None
+    places = ["beam_fast_slow_mm", "foot_fast_slow_mm"]
+    wanted, other = places if pivot == "beam" else places[::-1]
+    upright = not any(detector.rotations_deg) and detector.two_theta_deg == 0
+    fast_slow = header.get(wanted, header.get(other) if upright else None)
+    said = header.get("beam_center_mm")
     if fast_slow is not None:
-        said = convention.x_y(*fast_slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
+        fast, slow = fast_slow
+        said = convention.x_y(fast, slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
     given = detector.beam_center_mm
-    if given is None and (detector.org_px is not None or said is None):
+    if given is None and detector.org_px is not None:
         given = default_centre_mm(detector)
-    return given or said, _row("detector.beam_center_mm", given or said, said, given is not None)  # type: ignore[return-value]
+    centre = given or said or default_centre_mm(detector)
+    row = _row("detector.beam_center_mm", centre, said, given is not None)
+    if given is None and said is None:
+        row = (*row[:3], f"default of {detector.convention}")
+    return (centre[0], centre[1]), row
 
 
 def _row(name: str, value: Any, said: Any, given: bool) -> tuple[str, str, str, str]:
@@ -192,6 +226,8 @@ def _simulate(source: BraggModel, values: dict[str, Tensor], settings: Settings)
     assert settings.detector.pixels is not None
     fast, slow = settings.detector.pixels
     photons = source(values, torch.cartesian_prod(torch.arange(slow), torch.arange(fast)))
+    if not bool(torch.isfinite(photons).all() & (photons >= 0).all() & (photons < 1e15).all()):
+        raise required("truth", "values that give a finite image of at most 1e15 photons a pixel", "others")
     if settings.data.noise == "poisson":
         photons = photon_noise(photons, settings.seed)
     return from_simulation(photons, settings)

@@ -102,7 +102,9 @@ def _curves(
         colour = _COLOURS[index] if index < len(_COLOURS) else None
         start = history[0][name] or 1.0
         size = start if relative else 1.0
-        line = axis.plot([r["step"] for r in history], [r[name] / size for r in history], ".-", color=colour, label=name)
+        line = axis.plot(
+            [r["step"] for r in history], [r[name] / size for r in history], ".-", color=colour, label=name
+        )
         if name in truth and not relative:
             axis.axhline(truth[name], color=line[0].get_color(), linestyle=":")
     axis.set(title=title, xlabel="step")

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from refine.callbacks.history import physical
+from refine.callbacks.history import History, physical
 from refine.module import RefinementModule
 from refine.parameters import labels, unit
 from refine.paths import replacing
@@ -30,14 +30,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def parameter_entries(problem: Problem, module: RefinementModule) -> dict[str, dict[str, Any]]:
-    """Truth, initial, refined, error, esd and unit of every scalar parameter."""
+def parameter_entries(
+    problem: Problem, module: RefinementModule, esds: dict[str, float], last: dict[str, float] | None
+) -> dict[str, dict[str, Any]]:
+    """Truth, initial, refined (or the ``last`` known values), error, esd and unit of every scalar parameter."""
     initial = {
         k: float(v)
         for name, spec in module.refined.specs.items()
         for k, v in zip(labels(name), spec.initial, strict=True)
     }
-    refined, esds = physical(module), standard_uncertainties(module)
+    refined = last or physical(module)
     free = set(module.refined.free_labels)
     entries = {}
     for name in module.refined.specs:
@@ -46,8 +48,8 @@ def parameter_entries(problem: Problem, module: RefinementModule) -> dict[str, d
             entries[label] = {
                 "truth": truth,
                 "initial": initial[label],
-                "refined": refined[label],
-                "error": None if truth is None else refined[label] - truth,
+                "refined": _finite(refined[label]),
+                "error": None if truth is None else _finite(refined[label] - truth),
                 "esd": esds.get(label),
                 "unit": unit(name, index),
                 "free": label in free,
@@ -109,6 +111,35 @@ def print_table(console: Console, entries: dict[str, dict[str, Any]]) -> None:
     console.print(table)
 
 
+def print_verdict(console: Console, results: dict[str, Any]) -> None:
+    """Status, agreement and what a reader should be warned of."""
+    loss, fit = results["loss"], results["agreement"]
+    numbers = {"cc": fit["cc"], "R": fit["r_factor"], "chi^2/dof": fit["chi2"]}
+    agreed = ", ".join(f"{name} {v:.4g}" for name, v in numbers.items() if v is not None)
+    lines = [
+        f"{results['status']}: {results['reason']}",
+        f"loss {loss['initial']:.4g} -> {loss['final']:.4g} in {results['steps']} steps, {agreed}; "
+        f"{results['wall_s']:.1f} s on {results['device']}",
+        *(f"warning: {text}" for text in results["warnings"]),
+    ]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+
+
+def find_warnings(module: RefinementModule, fit: dict[str, float | None], esds: dict[str, float]) -> list[str]:
+    """What makes a result doubtful: a model that does not explain the image, a parameter at its bound."""
+    found = []
+    chi2 = fit["chi2"]
+    if chi2 is not None and chi2 > 1.5:
+        found.append(f"chi^2/dof is {chi2:.3g}: the model does not explain the image, and the esds are too small")
+    vector, (low, high) = module.refined.vector(), module.bounds()
+    for label, here, least, most in zip(module.refined.free_labels, vector, low, high, strict=True):
+        if bool((here <= least) | (here >= most)):
+            found.append(f"{label} is at its bound")
+    if module.loss.is_likelihood and not esds:
+        found.append("the data do not determine all free parameters; none has an esd")
+    return found
+
+
 def print_geometry(console: Console, rows: list[tuple[str, str, str, str]]) -> None:
     """What the image's header says against what is used."""
     table = Table("value", "used", "from header", "", box=None, pad_edge=False)
@@ -119,3 +150,36 @@ def print_geometry(console: Console, rows: list[tuple[str, str, str, str]]) -> N
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def summary(problem: Problem, module: RefinementModule, history: History, status: str, reason: str) -> dict[str, Any]:
+    """What results.json holds: strict JSON, null where there is no number."""
+    losses = [row["loss"] for row in history.rows] or [math.inf]
+    loss = {"initial": losses[0], "final": losses[-1], "reduction": losses[0] / max(losses[-1], 1e-300)}
+    settings, failed = problem.settings, status == "failed"
+    esds = {} if failed else standard_uncertainties(module)
+    fit = agreement(module) if not failed else dict.fromkeys(("cc", "r_factor", "chi2"))
+    return {
+        "experiment": settings.experiment_name,
+        "status": status,
+        "reason": reason,
+        "steps": len(history.rows) if failed else len(history.rows) - 1,
+        "wall_s": history.wall,
+        "device": device_name(module.device),
+        "dtype": settings.dtype,
+        "seed": settings.seed,
+        "loss": {name: _finite(value) for name, value in loss.items()},
+        "parameters": parameter_entries(problem, module, esds, history.rows[-1] if failed and history.rows else None),
+        "agreement": fit,
+        "warnings": [] if failed else find_warnings(module, fit, esds),
+        "data": {
+            "path": None if problem.observation.path is None else str(problem.observation.path),
+            "sha256": problem.observation.sha256,
+        },
+        "versions": versions(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a GPU, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import shutil
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,15 @@ from torch.optim import Optimizer
 from refine.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
 from refine.datamodule import OneImage
 from refine.errors import InputError, RefinementError, required
-from refine.formats.images import write_cbf
-from refine.formats.orientation import write_mat
 from refine.losses import Loss
 from refine.module import RefinementModule
+from refine.output import expected_frame, leave_files, on_frame
+from refine.parameters import labels
 from refine.paths import existing_file
 from refine.problem import Problem, build_problem
-from refine.report import picture, write_report
-from refine.results import agreement, parameter_entries, print_geometry, print_table, versions, write_results
+from refine.report import picture
+from refine.results import print_geometry, print_table, print_verdict, summary, write_results
 from refine.settings import Settings
-from sim_core.rotations import xyz_rotation
 
 
 def refine(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -52,39 +53,78 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     problem = build_problem(settings)
     if problem.geometry:
         print_geometry(console, problem.geometry)
+    if settings.ckpt_path is None:
+        clear(folder)
+    with _threads(problem):
+        return _refine(problem, folder, console, start)
+
+
+def _refine(problem: Problem, folder: Path, console: Console, start: float) -> dict[str, Any]:
+    """The refinement itself: fit, then leave the results."""
+    settings = problem.settings
     module, trainer, callbacks = _assemble(problem, folder, start)
     resume = _checkpoint(problem)
     history, convergence = callbacks[History], callbacks[Convergence]
     status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
     try:
-        initial_image = _photons(problem, module, initial=True)
+        initial_image = expected_frame(problem, module, initial=True)
         trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
-        if trainer.interrupted:
-            raise RefinementError("interrupted")
         if convergence.converged:
             status, reason = "converged", convergence.reason
-    except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        results = _results(problem, module, history, "failed", reason)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "interrupted" if stopped else _first(error) or type(error).__name__
+        results = summary(problem, module, history, "failed", reason)
         write_results(folder / "results.json", results)
         raise RefinementError(reason) from error
     module.to("cpu" if not torch.cuda.is_available() else module.device)
     vector = module.refined.vector()
     history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
     history.write()
-    results = _results(problem, module, history, status, reason)
-    _leave_files(problem, module, history, results, initial_image, folder)
+    results = summary(problem, module, history, status, reason)
+    results |= _described(problem)
+    leave_files(problem, module, history, results, initial_image, folder)
     if TensorBoard in callbacks:
         callbacks[TensorBoard].finish(module, len(history.rows) - 1, history.rows[-1]["loss"], _hparams(settings))
     write_results(folder / "results.json", results)
     print_table(console, results["parameters"])
-    loss = results["loss"]
-    console.print(
-        f"{status}: {reason}; loss {loss['initial']:.4g} -> {loss['final']:.4g} in {results['steps']} steps, "
-        f"{results['wall_s']:.1f} s on {results['device']}"
-    )
+    print_verdict(console, results)
     console.print(f"{folder}", soft_wrap=True)
     return results
+
+
+def _described(problem: Problem) -> dict[str, Any]:
+    """What the model was, and the mean rotation of its blocks and of the data's."""
+    simulator = problem.model.simulator
+    return {
+        "model": {
+            "pixels": len(problem.model.pixels),
+            "oversample": simulator.oversample,
+            "mosaic_nodes": len(simulator.domain_weights),
+        },
+        "mean_domain_rotation_deg": problem.mean_rotation_deg,
+    }
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left in a folder that is used again."""
+    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+@contextmanager
+def _threads(problem: Problem) -> Iterator[None]:
+    """One thread where the work is too small to share."""
+    simulator = problem.model.simulator
+    evaluations = len(problem.model.pixels) * simulator.oversample**2 * len(simulator.domain_weights)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if evaluations < 1 << 22 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
@@ -93,18 +133,17 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
     make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
         "optimizer", settings.optimizer, _partial_=True
     )
-    module = RefinementModule(
-        problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer
-    )
+    module = RefinementModule(problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer)
     try:
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer: {_first(error)}") from None
     choice = settings.trainer
     callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
-    if settings.logger.get("kind") == "tensorboard":
+    if settings.logger.kind == "tensorboard":
+
         def draw(expected: torch.Tensor) -> dict[str, np.ndarray]:
-            return picture(_on_frame(problem, problem.observation.observed()), _on_frame(problem, expected))
+            return picture(on_frame(problem, problem.observation.observed()), on_frame(problem, expected))
 
         callbacks.append(TensorBoard(folder / "tensorboard", problem.truth, draw, choice.log_every, choice.image_every))
     callbacks.append(LastCheckpoint(folder / "checkpoints", choice.checkpoint_every, _fingerprint(problem)))
@@ -171,99 +210,16 @@ def _checkpoint(problem: Problem) -> str | None:
     return str(path)
 
 
-def _results(
-    problem: Problem, module: RefinementModule, history: History, status: str, reason: str
-) -> dict[str, Any]:
-    losses = [row["loss"] for row in history.rows] or [float("inf")]
-    loss: dict[str, float | None] = {"initial": losses[0], "final": losses[-1]}
-    loss["reduction"] = losses[0] / max(losses[-1], 1e-300)
-    loss = {k: v if v is not None and np.isfinite(v) else None for k, v in loss.items()}
-    failed = status == "failed"
-    settings = problem.settings
-    return {
-        "experiment": settings.experiment_name,
-        "status": status,
-        "reason": reason,
-        "steps": len(history.rows) if failed else len(history.rows) - 1,
-        "wall_s": history.wall,
-        "device": _device(module.device),
-        "dtype": settings.dtype,
-        "seed": settings.seed,
-        "loss": loss,
-        "parameters": {} if failed else parameter_entries(problem, module),
-        "agreement": {"cc": None, "r_factor": None, "chi2": None} if failed else agreement(module),
-        "mean_domain_rotation_deg": problem.mean_rotation_deg,
-        "data": {
-            "path": None if problem.observation.path is None else str(problem.observation.path),
-            "sha256": problem.observation.sha256,
-        },
-        "versions": versions(),
-    }
-
-
-def _leave_files(
-    problem: Problem,
-    module: RefinementModule,
-    history: History,
-    results: dict[str, Any],
-    initial_image: np.ndarray,
-    folder: Path,
-) -> None:
-    """Picture, orientation matrix and calculated image."""
-    settings = problem.settings
-    observed = np.where(problem.observation.used, problem.observation.photons, np.nan)
-    refined = _photons(problem, module)
-    images = {"observed": observed, "initial": initial_image, "refined": refined}
-    title = f"{settings.experiment_name}: {results['status']} after {results['steps']} steps"
-    free = module.refined.free_labels
-    write_report(folder / "report.png", images, history.rows, problem.truth, free, title)
-    with torch.no_grad():
-        values = {k: v.cpu() for k, v in module.refined().items()}
-        crystal = problem.model.cpu().experiment(values).crystal
-    turn = xyz_rotation(crystal.misset) @ crystal.orientation
-    wavelength = float(values["wavelength_A"])
-    write_mat(folder / "refined.mat", crystal.reciprocal.numpy(), turn.numpy(), values["cell"].numpy(), wavelength)
-    counts = refined * settings.data.gain + settings.data.adc_offset
-    pixel = settings.detector.pixel_size_mm
-    assert pixel is not None
-    header = {
-        "Pixel_size": f"{pixel / 1000:g} m x {pixel / 1000:g} m",
-        "Detector_distance": f"{float(values['distance_mm']) / 1000:.6g} m",
-        "Wavelength": f"{wavelength:.6g} A",
-        "Start_angle": f"{settings.scan.phi_start_deg:g} deg.",
-        "Angle_increment": f"{settings.scan.osc_deg:g} deg.",
-    }
-    write_cbf(folder / "calculated.cbf", counts, header)
-
-
-@torch.no_grad()
-def _photons(problem: Problem, module: RefinementModule, initial: bool = False) -> np.ndarray:
-    """Expected photons of the whole frame [slow, fast]."""
-    vector = torch.zeros_like(module.refined.vector()) if initial else None
-    values = module.refined(vector)
-    fast, slow = problem.settings.detector.pixels or (0, 0)
-    device = module.observed.device
-    pixels = torch.cartesian_prod(torch.arange(slow, device=device), torch.arange(fast, device=device))
-    photons: np.ndarray = problem.model(values, pixels).cpu().numpy().reshape(slow, fast)
-    return photons
-
-
-def _on_frame(problem: Problem, photons: torch.Tensor) -> np.ndarray:
-    frame = np.full(problem.observation.used.shape, np.nan)
-    frame[problem.observation.used] = photons.detach().cpu().numpy()
-    return frame
-
-
 def _hparams(settings: Settings) -> dict[str, Any]:
     flat: dict[str, Any] = {"experiment": settings.experiment_name, "dtype": settings.dtype, "seed": settings.seed}
     flat |= {f"optimizer.{k}": v for k, v in settings.optimizer.items()}
     flat |= {"loss": settings.loss["_target_"], "crystal.mosaic_domains": settings.crystal.mosaic_domains}
-    flat |= {f"initial.{k}": str(v) for k, v in settings.initial.model_dump().items() if v is not None}
+    for name, value in settings.initial.model_dump().items():
+        if isinstance(value, tuple):
+            flat |= {f"initial.{label}": number for label, number in zip(labels(name), value, strict=True)}
+        elif value is not None:
+            flat[f"initial.{name}"] = value
     return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in flat.items()}
-
-
-def _device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _quiet() -> None:

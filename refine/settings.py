@@ -6,10 +6,19 @@ The defaults stand in ``configs/``; this file says what is allowed. Units are in
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from refine.diffuse_settings import Diffuse, DiffuseFit, ModelFile, Simulate
 from refine.errors import InputError, required
+from refine.messages import first_error
 
 Positive = Annotated[FiniteFloat, Gt(0)]
 NotNegative = Annotated[FiniteFloat, Ge(0)]
@@ -75,7 +84,7 @@ class Detector(Section):
     beam_center_mm: Pair | None
     org_px: Pair | None
     rotations_deg: Vector
-    two_theta_deg: FiniteFloat
+    two_theta_deg: FiniteFloat | None
     pivot: Literal["beam", "sample"] | None
     oversample: Count | None
     sensor_thickness_um: NotNegative
@@ -104,8 +113,8 @@ class Beam(Section):
 class Scan(Section):
     """The rotation of the crystal during the exposure, sampled at the middle of each step."""
 
-    phi_start_deg: FiniteFloat
-    osc_deg: FiniteFloat
+    phi_start_deg: FiniteFloat | None
+    osc_deg: FiniteFloat | None
     phi_steps: Count
 
 
@@ -114,6 +123,7 @@ class StructureFactorTable(Section):
 
     path: str | None
     default_F: NotNegative
+    interpolate: bool
 
 
 class Simulator(Section):
@@ -223,6 +233,12 @@ class Trainer(Section):
     checkpoint_every: Count
 
 
+class Logger(Section):
+    """Where curves and pictures go."""
+
+    kind: Literal["tensorboard", "none"]
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -248,8 +264,8 @@ class Settings(Section):
     seed: Annotated[int, Ge(0), Le(2**63 - 1)]
     dtype: Literal["float64", "float32"]
     ckpt_path: str | None
-    logger: dict[str, Any]
-    output_dir: str
+    logger: Logger
+    output_dir: str | None
 
 
 def validate(config: dict[str, Any]) -> Settings:
@@ -261,62 +277,12 @@ def validate(config: dict[str, Any]) -> Settings:
     try:
         settings = Settings.model_validate(config)
     except ValidationError as error:
-        raise InputError(_one_line(error)) from None
+        raise InputError(first_error(error)) from None
     if settings.model.path is not None:
         return settings
     if settings.data.image is None and None in (settings.truth.misset_deg, settings.truth.mosaic_spread_deg):
-        raise required("truth", "misset_deg and mosaic_spread_deg (or an image in data.image)", "null")
+        wanted = "an image, or truth.misset_deg and truth.mosaic_spread_deg to simulate one"
+        raise required("data.image", wanted, "null")
     if settings.beam.wavelength_A is None and settings.data.image is None:
         raise required("beam.wavelength_A", "a number (there is no image with a header)", "null")
     return settings
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first of the errors: field, what was expected, what came."""
-    first, *others = error.errors()
-    place = [part for part in first["loc"] if not _is_branch(part)]
-    kind, got, message = first["type"], first["input"], first["msg"]
-    if isinstance(place[-1], int) and kind in ("missing", "too_long"):
-        place = place[:-1]
-        kind = "too_long"
-    if kind == "too_long":
-        missing = sum(1 for e in (first, *others) if e["type"] == "missing" and e["loc"][: len(place)] == (*place,))
-        expected = first["ctx"]["max_length"] if "ctx" in first else len(got) + missing
-        message = f"expected {expected} numbers, got {_short(got)}"
-    elif kind == "extra_forbidden":
-        message = "no such key"
-    elif kind == "value_error":
-        message = message.removeprefix("Value error, ")
-    else:
-        message = f"expected {_EXPECTED.get(kind, _plain(message))}, got {_short(got)}"
-    return f"{'.'.join(str(p) for p in place)}: {message}"
-
-
-def _is_branch(part: object) -> bool:
-    """Whether a step of pydantic's path names a branch of a union, not a key."""
-    return isinstance(part, str) and ("[" in part or "-" in part or part in ("float", "int", "str", "tuple"))
-
-
-def _plain(message: str) -> str:
-    message = message.removeprefix("Input should be ")
-    return f"a number {message}" if message.startswith(("greater", "less")) else message
-
-
-_EXPECTED = {
-    "tuple_type": "a list of numbers",
-    "list_type": "a list of numbers",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "model_type": "a section of keys",
-    "missing": "a value",
-}
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

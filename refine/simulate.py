@@ -9,8 +9,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from refine.compose import CONFIGS
 from refine.errors import InputError
-from refine.train import CONFIGS, _forget, _one_line
+from refine.train import _forget, _one_line
 
 _failures: list[str] = []
 

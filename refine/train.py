@@ -15,14 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from refine.errors import InputError, RefinementError
+from refine.compose import CONFIGS
+from refine.errors import RefinementError
 from refine.paths import REPOSITORY
 
-CONFIGS = REPOSITORY / "configs"
+trace_wanted = "HYDRA_FULL_ERROR" in os.environ
+"""Whether the user asked for tracebacks."""
+
 exit_status: list[int] = []
 """Of a single run that did not end well."""
-
-OmegaConf.register_new_resolver("repository", lambda path: str(REPOSITORY / path), replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
@@ -31,8 +32,10 @@ def _run(config: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        _refine(config, folder)
-    except (InputError, OmegaConfBaseException) as error:
+        _refine(config, folder, clear_first=hydra_config.mode == RunMode.MULTIRUN)
+    except (ValueError, OSError, OmegaConfBaseException) as error:
+        if trace_wanted:
+            raise
         if hydra_config.mode != RunMode.MULTIRUN:
             _forget(folder)
         _report(hydra_config, _one_line(error), 2)
@@ -48,9 +51,13 @@ def _report(hydra_config: Any, message: str, status: int) -> None:
         exit_status.append(status)
 
 
-def _refine(config: DictConfig, folder: Path) -> None:
+def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
     from refine.settings import validate
 
+    if clear_first:
+        from refine.run import clear
+
+        clear(folder)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
@@ -68,9 +75,9 @@ def _forget(folder: Path) -> None:
     """Remove the folder of a run that never started, unless it holds something of another run."""
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
         shutil.rmtree(folder)
-        for parent in (folder.parent, folder.parent.parent):
-            if parent != REPOSITORY / "outputs" and parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
+        default = REPOSITORY / "outputs"
+        if folder.parent.parent == default and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def _one_line(error: Exception) -> str:
@@ -100,19 +107,21 @@ def _known_keys() -> list[str]:
         group = file.parent.name
         if group != "experiment":
             content = OmegaConf.load(file)
-            keys += [f"{group}.{key}" for key in content]
-            keys += [f"{group}.{key}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
+            keys += [f"{group}.{key!s}" for key in content]
+            keys += [f"{group}.{key!s}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
     return [*keys, "experiment", "seed", "dtype", "ckpt_path", "logger", "output_dir"]
 
 
 def main() -> None:
     """Run, and report a user's mistake in one line: exit status 2; a refinement that failed: 1."""
-    asked_for_trace = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _run()
-    except (HydraException, OmegaConfBaseException) as error:
-        if asked_for_trace:
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if trace_wanted:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

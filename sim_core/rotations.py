@@ -58,9 +58,7 @@ def xyz_angles(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "3"]:
     )
 
 
-def mean_rotation(
-    rotations: Float[Tensor, "n 3 3"], weights: Float[Tensor, "n"]
-) -> Float[Tensor, "3 3"]:
+def mean_rotation(rotations: Float[Tensor, "n 3 3"], weights: Float[Tensor, "n"]) -> Float[Tensor, "3 3"]:
     """The rotation nearest to a weighted mean of rotation matrices (polar decomposition of the mean)."""
     u, _, vh = torch.linalg.svd((weights[:, None, None] * rotations).sum(0))
     return u @ vh

@@ -18,6 +18,10 @@ class Convergence(L.Callback):
         self.converged = False
         self.reason = ""
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """A run that resumes after its last step has nothing to do."""
+        trainer.should_stop = self.converged
+
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -6,7 +6,6 @@ import lightning as L
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-
 class StepProgress(L.Callback):
     """A progress bar with the loss."""
 
@@ -27,7 +26,8 @@ class StepProgress(L.Callback):
         self._bar.update(self._task, advance=1, state=f"loss {float(outputs['loss']):.4g}")
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Leave it on the screen as it is."""
+        """Leave it on the screen, full: there is nothing left to do."""
+        self._bar.update(self._task, total=trainer.current_epoch)
         self._bar.stop()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:

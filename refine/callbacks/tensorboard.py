@@ -14,12 +14,6 @@ from refine.module import RefinementModule
 from refine.parameters import labels
 
 
-def chart(label: str) -> str:
-    """Tag of a parameter's chart: those of one parameter stand together."""
-    group = next((g for g in ("misset_deg", "cell", "n_cells", "beam_center_mm", "rotations_deg") if label.startswith(g)), "")
-    return f"parameters/{group}/{label}" if group else f"parameters/{label}"
-
-
 class TensorBoard(L.Callback):
     """Writes scalars every ``log_every`` steps and images every ``image_every``; the truth is a run of its own.
 
@@ -66,7 +60,8 @@ class TensorBoard(L.Callback):
             return
         self._scalars(module, step, loss, module.refined.vector())
         self._pictures(module, step, module.refined.vector())
-        errors = {f"error/{k}": v - self.truth[k] for k, v in physical(module).items() if k in self.truth}
+        free = set(module.refined.free_labels)
+        errors = {f"error/{k}": v - self.truth[k] for k, v in physical(module).items() if k in self.truth and k in free}
         self._refined.add_hparams(hparams, {"final/loss": loss, **errors}, run_name="hparams")
         self._refined.close()
         self._truth.close()
@@ -78,9 +73,9 @@ class TensorBoard(L.Callback):
         for label, value in physical(module, vector).items():
             if label not in free:
                 continue
-            self._refined.add_scalar(chart(label), value, step)
+            self._refined.add_scalar(f"parameters/{label}", value, step)
             if label in self.truth:
-                self._truth.add_scalar(chart(label), self.truth[label], step)
+                self._truth.add_scalar(f"parameters/{label}", self.truth[label], step)
 
     @torch.no_grad()
     def _pictures(self, module: L.LightningModule, step: int, vector: torch.Tensor) -> None:

@@ -1,9 +1,11 @@
 """What the headers of detector images say, in the configuration's names and units.
 
 ``beam_fast_slow_mm`` is the direct beam and ``foot_fast_slow_mm`` the foot of the perpendicular from the sample, both
-from the outer corner of the first pixel along fast and slow.
+from the outer corner of the first pixel along fast and slow; ``beam_center_mm`` is a pair (X, Y) that a header gives
+without naming its convention.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ def read_header(path: Path, raw: bytes) -> tuple[dict[str, Any], np.ndarray | No
     Raises:
         InputError: if an entry that should be a number is none.
     """
+    if raw.startswith(b"{") and b"HEADER_BYTES" not in raw[:64]:
+        return _edf(path, raw[:16384].split(b"}", 1)[0].decode("latin-1")), None
     if raw.startswith(b"{"):
         return _smv(path, raw[:16384].split(b"}", 1)[0].decode("latin-1")), None
     if raw.startswith(b"###CBF"):
@@ -39,6 +43,8 @@ def _number(path: Path, name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise required(path, f"a number for {name} in the header", repr(text)) from None
+    if not math.isfinite(value):
+        raise required(path, f"a finite number for {name} in the header", text)
     return value
 
 
@@ -57,8 +63,26 @@ def _smv(path: Path, text: str) -> dict[str, Any]:
     if {"MOSFLM_CENTER_X", "MOSFLM_CENTER_Y"} <= entries.keys():
         x, y = (_number(path, k, entries[k]) for k in ("MOSFLM_CENTER_X", "MOSFLM_CENTER_Y"))
         header["beam_fast_slow_mm"] = [y + pixel / 2, x + pixel / 2]
+    elif {"BEAM_CENTER_X", "BEAM_CENTER_Y"} <= entries.keys():
+        header["beam_center_mm"] = [_number(path, k, entries[k]) for k in ("BEAM_CENTER_X", "BEAM_CENTER_Y")]
     if {"XDS_ORGX", "XDS_ORGY"} <= entries.keys():
         header["foot_fast_slow_mm"] = [(_number(path, k, entries[k]) - 0.5) * pixel for k in ("XDS_ORGX", "XDS_ORGY")]
+    return header
+
+
+def _edf(path: Path, text: str) -> dict[str, Any]:
+    entries = {key.strip(): value.strip() for key, value in re.findall(r"^([^={}\n]+)=([^;\n]*)", text, re.MULTILINE)}
+    names = {
+        "PSize_1": ("pixel_size_mm", 1e3),
+        "SampleDistance": ("distance_mm", 1e3),
+        "WaveLength": ("wavelength_A", 1e10),
+    }
+    header: dict[str, Any] = {
+        new: factor * _number(path, old, entries[old]) for old, (new, factor) in names.items() if old in entries
+    }
+    if {"Center_1", "Center_2"} <= entries.keys() and "pixel_size_mm" in header:
+        centre = [_number(path, k, entries[k]) for k in ("Center_1", "Center_2")]
+        header["beam_fast_slow_mm"] = [c * header["pixel_size_mm"] for c in centre]
     return header
 
 

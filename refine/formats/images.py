@@ -19,7 +19,6 @@ from refine.formats.headers import read_header
 from refine.paths import replacing
 
 
-
 @dataclass(frozen=True)
 class DetectorImage:
     """One exposure as it stands in its file.
@@ -52,7 +51,10 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
         InputError: if the file is damaged, truncated, of an unknown kind, not one two-dimensional image, or holds
             values that are not finite.
     """
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise required(path, "a readable file", error.strerror) from None
     if path.suffix == ".npy":
         values = _read_numpy(path)
     else:
@@ -62,11 +64,18 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
         raise required(path, "one image of two dimensions", f"shape {values.shape}")
     if values.dtype.kind not in "uif":
         raise required(path, "pixels of whole or floating-point numbers", f"type {values.dtype}")
-    header, bad = read_header(path, raw)
+    try:
+        header, bad = read_header(path, raw)
+    except InputError:
+        raise
+    except Exception as error:
+        raise required(path, "a readable header", _first_line(error)) from None
     integer = values.dtype.kind in "ui"
     counts = values.astype(np.float64)
     if not np.isfinite(counts).all():
-        raise required(path, "finite pixel values", f"{(~np.isfinite(counts)).sum()} that are not (mask them as integers)")
+        raise required(
+            path, "finite pixel values", f"{(~np.isfinite(counts)).sum()} that are not (mask them as integers)"
+        )
     valid = counts >= 0 if values.dtype.kind == "i" else np.ones(counts.shape, dtype=bool)
     if bad is not None and bad.shape == counts.shape:
         valid &= ~bad
@@ -85,7 +94,7 @@ def write_cbf(path: Path, counts: np.ndarray, header: dict[str, str]) -> None:
         counts: Expected counts in detector units.
         header: Lines of the mini-header: name and value with its unit.
     """
-    contents = "\r\n".join(["# Detector: simulated", *(f"# {name} {value}" for name, value in header.items())])
+    contents = "\r\n".join(["# Detector: calculated", *(f"# {name} {value}" for name, value in header.items())])
     whole = np.clip(np.rint(counts), -(2**31), 2**31 - 1).astype(np.int32)
     with replacing(path) as temporary:
         CbfImage(data=whole, header={"_array_data.header_contents": contents}).write(str(temporary))

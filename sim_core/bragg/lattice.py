@@ -8,7 +8,7 @@ sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice_sum`)
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,15 +23,14 @@ class Slopes(NamedTuple):
     d_parameters: Float[Tensor, "parameters rows samples"] | None
 
 
+@runtime_checkable
 class Shape(Protocol):
     """The interference function of a block: ``amplitude * profile``."""
 
     def amplitude(self, n_cells: Float[Tensor, "3"]) -> Float[Tensor, ""]:
         """Factor that does not depend on x."""
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """Parameters of the profile, differentiable in the number of cells and in a*, b*, c* [1/A]."""
 
     def profile(
@@ -58,9 +57,7 @@ class Square:
         """One: the profile has the peak (N_a N_b N_c)^2 itself."""
         return torch.ones_like(n_cells[0])
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """N_a, N_b, N_c."""
         return n_cells
 
@@ -85,17 +82,20 @@ class Square:
         d_u = (n * cos_n).sub_((1 - sin.square()).sqrt_().mul_(ratio)).div_(sin)
         near = nu.abs() < 0.05
         d_u = torch.where(near, n * _grating_slope(u, n), d_u)
-        squares = ratio.square()
-        others = torch.stack([squares[1] * squares[2], squares[2] * squares[0], squares[0] * squares[1]]).mul_(ratio)
+        squares, others = ratio.square(), torch.empty_like(ratio)
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            torch.mul(squares[j], squares[k], out=others[i])
+        value = others[0] * squares[0]
+        others.mul_(ratio)
         d_n = None
         if with_parameters:
             d_n = 2 * others * torch.where(near, 1 - (n**2 / 2 - 1 / 6) * u**2, u * cos_n / sin)
-        return Slopes(squares[0] * squares[1] * squares[2], others.mul_(d_u).mul_(2 * math.pi), d_n)
+        return Slopes(value, others.mul_(d_u).mul_(2 * math.pi), d_n)
 
 
 def _tiny(x: Tensor) -> Tensor:
     """A number whose sine is itself and which no nonzero x can feel."""
-    return x.new_tensor(1e-30)
+    return torch.full((), 1e-30, dtype=x.dtype, device=x.device)
 
 
 def _grating_slope(u: Tensor, n: Tensor) -> Tensor:
@@ -144,9 +144,7 @@ class Round(_Quadratic):
         """(0.7236 N_a N_b N_c)^2: the share of an ellipsoid's volume that matches the reference's intensity."""
         return (0.723601254558268 * n_cells.prod()) ** 2
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """The diagonal form f N_i^2."""
         return torch.diag(self.fudge * n_cells**2).flatten()
 
@@ -173,9 +171,7 @@ class _ReciprocalWidth(_Quadratic):
         """(N_a N_b N_c)^2."""
         return n_cells.prod() ** 2
 
-    def parameters(
-        self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]
-    ) -> Float[Tensor, "parameters"]:
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
         """The reciprocal metric, scaled."""
         return (self.fudge * n_cells.prod() ** 2 * reciprocal.T @ reciprocal).flatten()
 

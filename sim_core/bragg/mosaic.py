@@ -17,8 +17,10 @@ from torch import Tensor
 from ..rotations import axis_rotation
 from .random_numbers import ran1
 
-SIGMA_PER_SPREAD = 0.49594
-"""Standard deviation of the misorientation about each axis, relative to the mosaic spread: sqrt(E[w^2] / 3)."""
+SIGMA_PER_SPREAD = math.sqrt(math.gamma(1 / 2) * math.gamma(5 / 3) / math.gamma(13 / 6) / 6)
+"""Standard deviation of the misorientation about each axis, relative to the mosaic spread: 0.496.
+
+This is sqrt(E[w^2] / 3) with E[w^2] = B(1/2, 5/3) / 2."""
 
 
 class DomainSample(NamedTuple):
@@ -110,7 +112,8 @@ def _radial_rule(shells: int) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         at_zero = [at_zero[1], -alpha[k] * at_zero[1] - beta[k] * at_zero[0]]
     jacobi = np.diag(alpha) + np.diag(np.sqrt(beta[1:]), 1) + np.diag(np.sqrt(beta[1:]), -1)
     nodes, vectors = np.linalg.eigh(jacobi)
-    return torch.from_numpy(np.sqrt(nodes.clip(0))), torch.from_numpy(vectors[0] ** 2)
+    nodes[0] = 0.0
+    return torch.from_numpy(np.sqrt(nodes)), torch.from_numpy(vectors[0] ** 2)
 
 
 def _directions(count: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:

@@ -6,6 +6,8 @@ where q runs over sub-pixels, layers and plane waves, f is solid angle x absorbe
 m runs over spindle positions and mosaic blocks.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..constants import R_E_SQUARED
 from ..detector import absorbed_fraction, solid_angle
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan
+from ..kernels.interpolated_sum import interpolated_sum
 from ..kernels.lattice_sum import Settings, lattice_sum
 from ..polarization import kahn_factor
 from ..rotations import axis_rotation
@@ -70,6 +73,23 @@ def polarization(beam: Beam, flight: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     return kahn_factor(beam.direction, flight[..., None, :], beam.polarization_axis, beam.kahn)
 
 
+def in_blocks(
+    block: Callable[[Tensor], Tensor], pixels: Int[Tensor, "pixels 2"], size: int, recompute: bool = False
+) -> Float[Tensor, "pixels"]:
+    """The loop over pixels: ``block`` of each run of ``size`` pixels in order, one after the other.
+
+    Args:
+        block: Photons of some pixels.
+        pixels: Indices (slow, fast) of all pixels.
+        size: Pixels that are held at a time.
+        recompute: The backward pass computes each block again instead of storing it.
+    """
+    parts = pixels.split(size) if len(pixels) else (pixels,)
+    if len(parts) > 1 and recompute:
+        return torch.cat([checkpoint(block, part, use_reentrant=False) for part in parts])
+    return torch.cat([block(part) for part in parts])
+
+
 class SampledBragg(nn.Module):
     """Photons in each pixel from the Bragg spots of a mosaic crystal.
 
@@ -79,7 +99,12 @@ class SampledBragg(nn.Module):
         oversample: Sub-pixels along each edge of a pixel; each has its own solid angle and polarisation.
         d_min: Resolution limit [A]; zero for none.
         dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
+        interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere.
     """
+
+    domain_axes: Tensor
+    domain_angles: Tensor
+    domain_weights: Tensor
 
     def __init__(
         self,
@@ -88,6 +113,7 @@ class SampledBragg(nn.Module):
         oversample: int = 1,
         d_min: float = 0.0,
         dtype: torch.dtype = torch.float64,
+        interpolate: bool = False,
     ) -> None:
         super().__init__()
         for name, value in domains._asdict().items():
@@ -96,15 +122,14 @@ class SampledBragg(nn.Module):
         self.oversample = oversample
         self.d_min = d_min
         self.dtype = dtype
+        self.interpolate = interpolate
 
     @property
     def domains(self) -> DomainSample:
         """The sample of misorientations."""
         return DomainSample(self.domain_axes, self.domain_angles, self.domain_weights)
 
-    def forward(
-        self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None
-    ) -> Float[Tensor, "pixels"]:
+    def forward(self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None) -> Float[Tensor, "pixels"]:
         """Expected photons.
 
         Args:
@@ -126,12 +151,8 @@ class SampledBragg(nn.Module):
 
         layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
         step = max(1, BLOCK // (layers * self.oversample**2 * len(experiment.beam.weight)))
-        parts = pixels.split(step) if len(pixels) else (pixels,)
-        if len(parts) > 1 and torch.is_grad_enabled() and _carries_gradient(experiment):
-            images = [checkpoint(block, part, use_reentrant=False) for part in parts]
-        else:
-            images = [block(part) for part in parts]
-        return torch.cat(images).to(self.dtype)
+        recompute = torch.is_grad_enabled() and _carries_gradient(experiment)
+        return in_blocks(block, pixels, step, recompute).to(self.dtype)
 
     def _relative(
         self,
@@ -150,9 +171,14 @@ class SampledBragg(nn.Module):
         f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        settings = Settings(self.shape, table.h_min, tuple(table.table.shape), self.dtype)
-        y = lattice_sum(scattering.flatten(0, -2), rows, weights, parameters, amplitudes, settings)
-        return (f.flatten(1) * y.view(len(pixels), -1)).sum(-1)
+        h, k, l = table.table.shape
+        settings = Settings(self.shape, table.h_min, (h, k, l), self.dtype)
+        s = scattering.flatten(0, -2)
+        if self.interpolate and table.table.numel():
+            y = interpolated_sum(s, rows, weights, parameters, table.table, amplitudes, settings)
+        else:
+            y = lattice_sum(s, rows, weights, parameters, amplitudes, settings)
+        return (f * y.view(f.shape)).flatten(1).sum(-1)
 
 
 def _carries_gradient(experiment: Experiment) -> bool:

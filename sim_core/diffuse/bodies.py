@@ -6,7 +6,7 @@ vector couples to them, and how far each atom moves for a given covariance.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float
@@ -18,6 +18,7 @@ from .structure import Structure, cell_positions
 LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atoms 3"]]
 
 
+@runtime_checkable
 class Bodies(Protocol):
     """A choice of the M displacement coordinates of one cell."""
 
@@ -88,7 +89,7 @@ class RigidUnits:
         s = self.lever_arms(cell_positions(structure))
         a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         blocks = torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a)
-        inertia: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        inertia: Tensor = torch.block_diag(*blocks)
         return inertia
 
 

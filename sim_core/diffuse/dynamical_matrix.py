@@ -41,7 +41,7 @@ class Response(NamedTuple):
 @torch.no_grad()
 def response(
     matrices: Complex[Tensor, "k M M"],
-    translations: Float[Tensor, "M 3"],
+    translations: Float[Tensor, "M shifts"],
     at_bragg: Bool[Tensor, "k"],
     finite: bool,
 ) -> Response:

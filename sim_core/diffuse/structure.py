@@ -26,7 +26,7 @@ class Structure:
 
     basis: Float[Tensor, "3 3"]
     rotations: Float[Tensor, "units 3 3"]
-    translations: Float[Tensor, "units 3"]
+    translations: Float[Tensor, "M shifts"]
     xyz: Float[Tensor, "atoms 3"]
     b_iso: Float[Tensor, "atoms"]
     weight: Float[Tensor, "atoms"]

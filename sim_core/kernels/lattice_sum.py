@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..bragg.lattice import Shape
-from ..bragg.structure_factors import padded_index, nearest_reflection
+from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
 
-TILE = 1 << 18
-"""Numbers (3 x rows x orientations) that are worked on at a time: small enough for a core's cache."""
+TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Numbers (3 x rows x orientations) that are worked on at a time: a cache's worth on a CPU, enough to fill a GPU."""
 
 
 class Settings(NamedTuple):
@@ -68,14 +68,15 @@ class _Tile(NamedTuple):
 def _tiles(s: Tensor, a: Tensor, values: Tensor, settings: Settings) -> Iterator[_Tile]:
     """Rows with their fractional indices [3, rows, samples] and squared amplitudes."""
     a = a.permute(1, 2, 0)
-    step = max(1, TILE // (3 * a.shape[-1]))
+    step = max(1, TILE.get(s.device.type, 1 << 24) // (3 * a.shape[-1]))
+    low, size = box_limits(settings.h_min, settings.box)
     f2 = values.square().to(settings.dtype)
     for start in range(0, s.shape[0], step):
         rows = slice(start, start + step)
         h = s[rows] @ a
         h0 = nearest_reflection(h)
         x = h.sub_(h0).to(settings.dtype)
-        place = padded_index(h0, settings.h_min, settings.box) if len(values) > 1 else None
+        place = padded_index(h0, low, size) if len(values) > 1 else None
         yield _Tile(rows, s[rows], x, place, f2[None] if place is None else torch.take(f2, place))
 
 
@@ -94,14 +95,17 @@ class _LatticeSum(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
         s, a, w, p, values = ctx.saved_tensors
         dtype = ctx.settings.dtype
         w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1)
-        out = [torch.zeros_like(t) if n else None for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)]
+        out = [
+            torch.zeros_like(t) if n else None
+            for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)
+        ]
         for t in _tiles(s, a, values, ctx.settings):
             value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, out[3] is not None)
             g = grad[t.rows, None].to(dtype)
@@ -125,8 +129,8 @@ class _LatticeSum(torch.autograd.Function):
     def jvp(ctx: Any, ds: Tensor | None, da: Tensor | None, dw: Tensor | None, dp: Tensor | None, *rest: Any) -> Tensor:
         s, a, w, p, values = ctx.saved_tensors
         d_values, dtype = rest[0], ctx.settings.dtype
-        w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1).to(dtype)
-        da = None if da is None else da.transpose(0, 1).to(dtype)
+        w_, p_, a_ = w.to(dtype), p.to(dtype), a.permute(1, 2, 0).to(dtype)
+        da = None if da is None else da.permute(1, 2, 0).to(dtype)
         parts = []
         for t in _tiles(s, a, values, ctx.settings):
             value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, dp is not None)
@@ -134,9 +138,9 @@ class _LatticeSum(torch.autograd.Function):
             slope = d_x.mul_(common)
             change = torch.zeros_like(value[:, 0])
             if ds is not None:
-                change = change + ((slope @ a_).sum(0) * ds[t.rows].to(dtype)).sum(-1)
+                change = change + (_per_row(a_, slope) * ds[t.rows].to(dtype).mT).sum(0)
             if da is not None:
-                change = change + ((slope @ da).sum(0) * t.s.to(dtype)).sum(-1)
+                change = change + (_per_row(da, slope) * t.s.to(dtype).mT).sum(0)
             if dw is not None:
                 change = change + (t.f2 * value) @ dw.to(dtype)
             if d_p is not None and dp is not None:
@@ -150,6 +154,14 @@ class _LatticeSum(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         raise NotImplementedError("lattice_sum: a batch of experiments is a loop; only its tangents are batched")
+
+
+def _per_row(a: Tensor, slope: Tensor) -> Tensor:
+    """Sum over axes and samples of a [3, 3, samples] times slope [3, rows, samples], as [3, rows].
+
+    The many directions of a Jacobian stand on the left, where they fold into one matrix product.
+    """
+    return a[0] @ slope[0].mT + a[1] @ slope[1].mT + a[2] @ slope[2].mT
 
 
 def _add_amplitude_gradient(out: Tensor, values: Tensor, per_f2: Tensor, place: Tensor | None) -> None:

@@ -1,0 +1,1 @@
+"""The reference program's command line: its flags, its arithmetic, its files."""

@@ -1,0 +1,72 @@
+from itertools import islice
+
+import pytest
+import torch
+from support import tensor
+
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, domain_rotations, quadrature_domains, random_domains
+from sim_core.bragg.random_numbers import ran1
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"),
+    [
+        (1, [0.4159993529, 0.0919648930, 0.7564104795, 0.5297002196, 0.9304364920, 0.3835020661]),
+        (42, [0.4719730020, 0.5390093923, 0.7370190024, 0.1882741302, 0.9935095906, 0.5304490328]),
+        (12345678, [0.7659893036, 0.0234536640, 0.5897266269, 0.5351015925, 0.9822314382, 0.6930161119]),
+    ],
+)
+def test_random_numbers_of_the_reference(seed, expected):
+    assert list(islice(ran1(seed), 6)) == pytest.approx(expected, abs=5e-11)
+
+
+def test_second_block_of_the_reference():
+    rotation = domain_rotations(random_domains(2, 42), torch.deg2rad(tensor(0.8)))[1]
+    expected = tensor(
+        [
+            [0.9999049144519385, -0.01376300510835097, -0.0008612463346594989],
+            [0.013764761190576848, 0.9999031238666164, 0.002067421376574845],
+            [0.0008327089694777916, -0.002079079644803027, 0.9999974920086564],
+        ]
+    )
+    torch.testing.assert_close(rotation, expected, rtol=0, atol=1e-8)
+
+
+def test_first_block_is_not_turned():
+    torch.testing.assert_close(
+        domain_rotations(random_domains(3, 7), tensor(0.1))[0], torch.eye(3, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("count", [7, 13, 25, 65, 97, 187])
+def test_quadrature_has_the_moments_of_the_random_blocks(count):
+    rule, sample = quadrature_domains(count), random_domains(100000, 3)
+    assert len(rule.weights) == count
+    assert float(rule.weights.sum()) == pytest.approx(1)
+    assert float(rule.weights.min()) > 0
+
+    def moments(domains):
+        v = domains.axes * domains.angles[:, None]
+        second = torch.einsum("n,ni,nj->ij", domains.weights, v, v)
+        fourth = (domains.weights * domains.angles**4).sum()
+        return (domains.weights[:, None] * v).sum(0), second, fourth
+
+    first, second, fourth = moments(rule)
+    assert float(first.abs().max()) < 1e-14
+    torch.testing.assert_close(second, SIGMA_PER_SPREAD**2 * torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
+    torch.testing.assert_close(second, moments(sample)[1], rtol=0, atol=3e-3)
+    torch.testing.assert_close(fourth, moments(sample)[2], rtol=0, atol=3e-3)
+
+
+def test_icosahedral_rules_integrate_high_degrees():
+    x, y, z = quadrature_domains(187).axes[1:63].T
+    weights = quadrature_domains(187).weights[1:63]
+    weights = weights / weights.sum()
+    assert float((weights * x**10).sum()) == pytest.approx(1 / 11, abs=1e-12)
+    assert float((weights * x**4 * y**4 * z**2).sum()) == pytest.approx(9 / 10395 * 1.0, abs=1e-12)
+
+
+def test_the_best_rule_within_a_budget():
+    assert [len(quadrature_domains(n).weights) for n in (1, 6, 7, 30, 1000)] == [1, 1, 7, 25, 187]
+    with pytest.raises(ValueError, match="positive"):
+        quadrature_domains(0)

@@ -1,0 +1,202 @@
+"""Parameters, losses and the optimizer on small problems with known answers."""
+
+import math
+
+import pytest
+import torch
+from support import tensor
+from torch import nn
+
+from refine.errors import InputError
+from refine.losses import Gaussian, MeanSquare, Poisson
+from refine.module import RefinementModule
+from refine.optimizers import LevenbergMarquardt
+from refine.parameters import Parameters, ParameterSpec, labels, unit
+from refine.results import standard_uncertainties, value_with_esd
+from refine.uncertainty import covariance
+
+
+def two(**changes) -> Parameters:
+    return Parameters(
+        [
+            ParameterSpec("misset_deg", tensor([1.0, 2.0, 3.0]), free=True, scale=0.5),
+            ParameterSpec("scale", tensor([4.0]), scale=None, **changes),
+        ]
+    )
+
+
+def test_values_start_at_the_initial_ones_and_frozen_ones_stay():
+    parameters = two()
+    with torch.no_grad():
+        parameters.raw["misset_deg"] += 1
+    values = parameters()
+    assert values["misset_deg"].tolist() == [1.5, 2.5, 3.5]
+    assert float(values["scale"]) == 4.0
+    assert parameters.free_labels == labels("misset_deg") == ["misset_deg_x", "misset_deg_y", "misset_deg_z"]
+
+
+def test_a_scale_of_none_is_the_initial_size():
+    assert two(free=True).scales().tolist() == [0.5, 0.5, 0.5, 4.0]
+
+
+def test_projection_keeps_bounds():
+    parameters = two(free=True, lower=3.0, upper=5.0)
+    with torch.no_grad():
+        parameters.raw["scale"] += 7
+    parameters.project()
+    assert float(parameters()["scale"]) == 5.0
+
+
+def test_an_initial_value_outside_its_bounds_is_refused():
+    with pytest.raises(InputError, match=r"initial\.scale"):
+        two(free=True, lower=5.0)
+
+
+def test_a_prior_is_a_chi_square():
+    parameters = two(free=True, prior=(tensor([3.0]), tensor([0.5])))
+    assert float(parameters.penalty(parameters())) == pytest.approx(4.0)
+
+
+def test_units():
+    assert [unit("cell", 0), unit("cell", 3), unit("distance_mm", 0), unit("wavelength_A", 0)] == [
+        "A",
+        "deg",
+        "mm",
+        "A",
+    ]
+
+
+LOSSES = [Gaussian(0.0), Gaussian(3.0), Poisson(), MeanSquare()]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_is_zero_at_the_data_and_its_slope_is_its_derivative(loss):
+    observed = tensor([0.0, 1.0, 5.0, 2000.0])
+    assert float(loss.value(observed, observed)) == 0.0
+    model = tensor([0.3, 1.4, 4.0, 2100.0]).requires_grad_()
+    assert float(loss.value(model, observed)) > 0
+    (gradient,) = torch.autograd.grad(loss.value(model, observed), model)
+    torch.testing.assert_close(gradient, loss.slope(model.detach(), observed))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_curvature_is_the_expected_second_derivative(loss):
+    model = tensor([4.0, 50.0])
+    gradient = torch.func.grad(lambda m: loss.value(m, tensor([4.0, 50.0])))
+    second = torch.func.jacrev(gradient)(model).diagonal()
+    torch.testing.assert_close(second, loss.curvature(model))
+
+
+def test_poisson_deviance_is_the_textbook_one():
+    n, mu = tensor([3.0, 0.0, 12.0]), tensor([2.0, 1.0, 15.0])
+    expected = 2 * sum(float(a * math.log(a / b) if a else 0.0) - float(a - b) for a, b in zip(n, mu, strict=True))
+    assert float(Poisson().value(mu, n)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_many_photons_make_a_deviance_a_chi_square():
+    n, mu = tensor([10000.0]), tensor([10050.0])
+    assert float(Gaussian(30.0).value(mu, n)) == pytest.approx(2500 / (10050 + 900), rel=0.01)
+
+
+def test_read_out_noise_below_zero_keeps_the_deviance_finite_and_the_model_at_zero_best():
+    values = [float(Gaussian(1.0).value(tensor([m]), tensor([-4.0]))) for m in (0.0, 0.5, 2.0)]
+    assert values[0] == pytest.approx(0)
+    assert values == sorted(values)
+
+
+class Exponential(nn.Module):
+    """Photons of a decaying curve: height = scale, rate = background."""
+
+    def forward(self, values):
+        x = torch.linspace(0, 3, 60, dtype=torch.float64)
+        return values["scale"] * torch.exp(-values["background"] * x) + 1.0
+
+
+def curve(loss, **prior) -> RefinementModule:
+    truth = Exponential()({"scale": tensor(500.0), "background": tensor(1.3)})
+    specs = [
+        ParameterSpec("scale", tensor([200.0]), scale=None, free=True, lower=0.0),
+        ParameterSpec("background", tensor([0.3]), scale=1.0, free=True, lower=0.0, **prior),
+    ]
+    return RefinementModule(Exponential(), Parameters(specs), loss, truth, LevenbergMarquardt)
+
+
+def minimise(module: RefinementModule, steps: int = 30) -> list[float]:
+    optimizer = module.configure_optimizers()
+    return [float(optimizer.step(problem=module)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_levenberg_marquardt_finds_the_curve_and_never_climbs(loss):
+    module = curve(loss)
+    losses = minimise(module)
+    assert losses == sorted(losses, reverse=True)
+    assert float(module.refined()["scale"]) == pytest.approx(500, rel=1e-6)
+    assert float(module.refined()["background"]) == pytest.approx(1.3, rel=1e-6)
+
+
+def test_levenberg_marquardt_caps_its_steps():
+    module = curve(Gaussian())
+    module.configure_optimizers().step(problem=module)
+    assert float(module.refined.vector().abs().max()) <= 1.5
+
+
+def test_a_tight_prior_wins():
+    module = curve(Gaussian(), prior=(tensor([0.7]), tensor([1e-6])))
+    minimise(module)
+    assert float(module.refined()["background"]) == pytest.approx(0.7, abs=1e-4)
+
+
+def test_a_parameter_stays_at_its_bound():
+    module = curve(Gaussian())
+    module.refined.upper_background.fill_(0.8)
+    minimise(module)
+    assert float(module.refined()["background"]) == pytest.approx(0.8)
+
+
+def test_normal_equations_agree_with_autograd():
+    module = curve(Gaussian(2.0), prior=(tensor([0.7]), tensor([0.1])))
+    vector = tensor([0.2, 0.1])
+    loss, gradient, curvature = module.normal_equations(vector)
+    variable = vector.clone().requires_grad_()
+    value = module.objective(variable)
+    torch.testing.assert_close(value.detach(), loss)
+    torch.testing.assert_close(torch.autograd.grad(value, variable)[0], gradient)
+    torch.testing.assert_close(curvature, curvature.T)
+
+
+def test_uncertainties_match_the_scatter_of_replicates():
+    generator = torch.Generator().manual_seed(1)
+    module = curve(Poisson())
+    truth = module.observed.clone()
+    found, esds = [], []
+    for _ in range(60):
+        module.observed.copy_(torch.poisson(truth, generator=generator))
+        with torch.no_grad():
+            for raw in module.refined.raw.values():
+                raw.zero_()
+        minimise(module, 12)
+        found.append(float(module.refined()["background"]))
+        esds.append(standard_uncertainties(module)["background"])
+    scatter = float(torch.tensor(found).std())
+    assert scatter == pytest.approx(sum(esds) / len(esds), rel=0.25)
+
+
+def test_a_direction_that_the_data_do_not_fix_has_no_uncertainty():
+    assert covariance(tensor([[1.0, 1.0], [1.0, 1.0]])) is None
+    torch.testing.assert_close(covariance(tensor([[2.0, 0.0], [0.0, 8.0]])), tensor([[1.0, 0.0], [0.0, 0.25]]))
+
+
+def test_optimizer_refuses_nonsense():
+    with pytest.raises(ValueError, match="max_step"):
+        LevenbergMarquardt([nn.Parameter(torch.zeros(1))], max_step=0.0)
+    with pytest.raises(TypeError, match="problem"):
+        LevenbergMarquardt([nn.Parameter(torch.zeros(1))]).step()
+
+
+@pytest.mark.parametrize(
+    ("value", "esd", "text"),
+    [(4.99718, 0.00132, "4.9972(13)"), (0.8, None, "0.8"), (1234.5, 23.0, "1234(23)"), (5.0, 0.06, "5.000(60)")],
+)
+def test_value_with_uncertainty(value, esd, text):
+    assert value_with_esd(value, esd) == text
