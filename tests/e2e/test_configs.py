@@ -19,7 +19,7 @@ def test_experiment_composes_and_reads_like_a_methods_section(name):
     settings = load(f"experiment={name}", *NEEDS.get(name, []))
     assert settings.trainer.max_steps > 0
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
-    assert 10 <= len(lines) <= 50
+    assert 25 <= len(lines) <= 50
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -87,8 +87,8 @@ def test_the_run_folder_has_a_default_for_runs_and_sweeps():
         hydra = compose("config", return_hydra_config=True).hydra
         for folder in (Path(hydra.run.dir), Path(hydra.sweep.dir)):
             assert folder.parent == REPOSITORY / "outputs" / "mosaic_misset"
-        given = compose("config", overrides=["output_dir=/tmp/here"], return_hydra_config=True).hydra
-        assert given.sweep.dir == given.run.dir == "/tmp/here"
+        given = compose("config", overrides=["output_dir=given/here"], return_hydra_config=True).hydra
+        assert given.sweep.dir == given.run.dir == "given/here"
 
 
 def test_a_beam_centre_comes_from_the_header_or_is_said_to_be_a_default():

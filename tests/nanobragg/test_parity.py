@@ -69,7 +69,7 @@ def test_image_is_the_reference_to_the_last_bit(
     assert result.pixels_that_differ == 0, result
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "everything"])
+@pytest.mark.parametrize("name", CASES)
 def test_single_precision_is_near(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     case = load(name)

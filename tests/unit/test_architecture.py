@@ -56,7 +56,7 @@ def test_only_the_entry_points_know_hydra(path):
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_modules_and_functions_stay_small(path):
     source = path.read_text()
-    assert len(source.splitlines()) <= 310
+    assert len(source.splitlines()) <= 300
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
