@@ -61,8 +61,9 @@ class TensorBoard(L.Callback):
         self._scalars(module, step, loss, module.refined.vector())
         self._pictures(module, step, module.refined.vector())
         free = set(module.refined.free_labels)
-        errors = {f"error/{k}": v - self.truth[k] for k, v in physical(module).items() if k in self.truth and k in free}
-        self._refined.add_hparams(hparams, {"final/loss": loss, **errors}, run_name="hparams")
+        known = {k: v for k, v in physical(module).items() if k in self.truth and k in free}
+        errors = {f"results/error_{k}": v - self.truth[k] for k, v in known.items()}
+        self._refined.add_hparams(hparams, {"results/loss": loss, **errors}, run_name="hparams")
         self._refined.close()
         self._truth.close()
 
