@@ -9,7 +9,7 @@ reciprocal space; their covariances add up, and with D = S - q0
 Exact for Gaussian blocks with normally distributed misorientations. ``Likeness`` replaces the interference function of
 a parallelepiped by two Gaussians along each edge.
 
-References: the covariances of a spot follow Kabsch (2010), Acta Cryst. D66, 133; the equations stand in docs/physics.md.
+The equations stand in docs/physics.md.
 """
 
 import math

@@ -77,7 +77,7 @@ def polarization(beam: Beam, flight: Float[Tensor, "*batch 3"]) -> Float[Tensor,
 
 
 def falloff(table: StructureFactors, scattering: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-    r"""Overall displacement factor of the intensity, :math:`e^{-B s^2/2}` with s = 1/d [1/A]; one where there is none."""
+    r"""Overall displacement factor of the intensity, :math:`e^{-B s^2/2}` with s = 1/d [1/A]; one without B."""
     if table.b_iso is None:
         return scattering.new_ones(scattering.shape[:-1])
     return torch.exp(-table.b_iso / 2 * scattering.square().sum(-1))
