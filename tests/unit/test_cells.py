@@ -41,7 +41,7 @@ def test_tied_edges_have_one_bound_and_one_prior():
     ties = cell_ties(cell, "cubic", "crystal.cell")
     spec = ParameterSpec("cell", cell, 0.5, True, 79.0, 100.0, (cell + 1, torch.full_like(cell, 0.5)), ties)
     parameters = Parameters([spec])
-    assert [b.tolist() for b in parameters.bounds()] == [[-2.0], [20.0]]
+    assert [b.tolist() for b in parameters.bounds()] == [[-2.0], [40.0]]
     assert float(parameters.penalty(parameters())) == 4.0
 
 
