@@ -98,4 +98,4 @@ class Simulator(Section):
     model: Literal["sampled", "closed_form"]
     point_spread_px: NotNegative
     d_min_A: NotNegative
-    background: Literal["flat", "scatterer"]
+    background: Literal["flat", "scatterer", "radial", "planes"]

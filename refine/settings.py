@@ -30,6 +30,10 @@ class Data(Section):
     readout: NotNegative
     saturation: Positive | None
     mask: str | None
+    hot_sigma: Positive | None
+    pixels: Literal["all", "boxes"]
+    box_px: Count
+    box_reach: Positive
 
 
 class Truth(Section):

@@ -67,7 +67,7 @@ def test_units():
     ]
 
 
-LOSSES = [Gaussian(0.0), Gaussian(3.0), Poisson(), MeanSquare()]
+LOSSES = [Gaussian(0.0), Gaussian(3.0), Gaussian(2.0, 0.05), Poisson(), MeanSquare()]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -86,6 +86,31 @@ def test_curvature_is_the_expected_second_derivative(loss):
     gradient = torch.func.grad(lambda m: loss.value(m, tensor([4.0, 50.0])))
     second = torch.func.jacrev(gradient)(model).diagonal()
     torch.testing.assert_close(second, loss.curvature(model))
+
+
+def test_a_proportional_error_adds_to_the_variance():
+    n, mu = tensor([10000.0]), tensor([10300.0])
+    assert float(Gaussian(0.0, 0.03).value(mu, n)) == pytest.approx(300**2 / (10300 + 309**2), rel=0.05)
+    small = float(Gaussian(3.0, 1e-5).value(mu, n))
+    assert small == pytest.approx(float(Gaussian(3.0).value(mu, n)), rel=1e-4)
+
+
+def test_outliers_count_linearly_and_smoothly():
+    loss, plain = Gaussian(0.0, outliers=3.0), Gaussian(0.0)
+    mu = tensor([100.0])
+    assert float(loss.value(mu, tensor([115.0]))) == float(plain.value(mu, tensor([115.0])))
+    far = float(plain.value(mu, tensor([500.0])))
+    assert float(loss.value(mu, tensor([500.0]))) == pytest.approx(6 * far**0.5 - 9)
+    model = tensor([100.0, 130.0, 131.0, 400.0]).requires_grad_()
+    observed = tensor([100.0, 100.0, 100.0, 100.0])
+    (gradient,) = torch.autograd.grad(loss.value(model, observed), model)
+    torch.testing.assert_close(gradient, loss.slope(model.detach(), observed))
+
+
+@pytest.mark.parametrize("wrong", [{"readout": 30.0, "proportional": 0.5}, {"proportional": -0.1}, {"outliers": 0.0}])
+def test_errors_that_make_no_variance_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected proportional >= 0"):
+        Gaussian(**wrong)
 
 
 def test_poisson_deviance_is_the_textbook_one():
