@@ -17,7 +17,10 @@ from ..constants import R_E_SQUARED
 from ..detector import absorbed_fraction, solid_angle
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan
 from ..kernels.interpolated_sum import interpolated_sum
-from ..kernels.lattice_sum import Settings, lattice_sum
+from ..kernels.lattice_sum import lattice_sum
+from ..kernels.rays import pixel_rays
+from ..kernels.selection import select
+from ..kernels.settings import Settings
 from ..polarization import kahn_factor
 from ..rotations import axis_rotation
 from .lattice import Shape, Square
@@ -100,6 +103,7 @@ class SampledBragg(nn.Module):
         d_min: Resolution limit [A]; zero for none.
         dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
         interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere.
+        kernel: Implementation of the sum over orientations: ``auto``, ``eager`` or ``compiled``.
     """
 
     domain_axes: Tensor
@@ -114,6 +118,7 @@ class SampledBragg(nn.Module):
         d_min: float = 0.0,
         dtype: torch.dtype = torch.float64,
         interpolate: bool = False,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         for name, value in domains._asdict().items():
@@ -123,6 +128,7 @@ class SampledBragg(nn.Module):
         self.d_min = d_min
         self.dtype = dtype
         self.interpolate = interpolate
+        self.kernel = kernel
 
     @property
     def domains(self) -> DomainSample:
@@ -146,13 +152,33 @@ class SampledBragg(nn.Module):
         amplitudes = padded_values(experiment.structure_factors)
         scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
 
-        def block(part: Tensor) -> Tensor:
-            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes)
+        settings = self._settings(experiment, len(pixels), len(rows))
+        if settings.kernel == "compiled" and not _geometry_varies(experiment):
+            rays = pixel_rays(experiment.beam, experiment.panel, pixels, self.oversample, self.d_min)
+            return (scale * lattice_sum(rays, rows, weights, parameters, amplitudes, settings)).to(self.dtype)
 
-        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
-        step = max(1, BLOCK // (layers * self.oversample**2 * len(experiment.beam.weight)))
+        def block(part: Tensor) -> Tensor:
+            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes, settings)
+
+        step = max(1, BLOCK // self._points(experiment))
         recompute = torch.is_grad_enabled() and _carries_gradient(experiment)
         return in_blocks(block, pixels, step, recompute).to(self.dtype)
+
+    def _points(self, experiment: Experiment) -> int:
+        """Scattering vectors of a pixel."""
+        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
+        return layers * self.oversample**2 * len(experiment.beam.weight)
+
+    def _settings(self, experiment: Experiment, pixels: int, samples: int) -> Settings:
+        """What the sum needs beside tensors, with the kernel that this call takes."""
+        table = experiment.structure_factors
+        h, k, l = table.table.shape
+        interpolate = self.interpolate and bool(table.table.numel())
+        evaluations = pixels * self._points(experiment) * samples
+        vary = _varies(table.table) or _varies(table.default)
+        device = table.default.device
+        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary)
+        return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel)
 
     def _relative(
         self,
@@ -162,6 +188,7 @@ class SampledBragg(nn.Module):
         weights: Tensor,
         parameters: Tensor,
         amplitudes: Tensor,
+        settings: Settings,
     ) -> Float[Tensor, "pixels"]:
         """The double sum of the module's equation, without its leading factor."""
         beam, panel, table = experiment.beam, experiment.panel, experiment.structure_factors
@@ -171,8 +198,6 @@ class SampledBragg(nn.Module):
         f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        h, k, l = table.table.shape
-        settings = Settings(self.shape, table.h_min, (h, k, l), self.dtype)
         s = scattering.flatten(0, -2)
         if self.interpolate and table.table.numel():
             y = interpolated_sum(s, rows, weights, parameters, table.table, amplitudes, settings)
@@ -186,3 +211,17 @@ def _carries_gradient(experiment: Experiment) -> bool:
     parts = (experiment.beam, experiment.panel, experiment.crystal, experiment.scan, experiment.structure_factors)
     tensors = [v for part in parts for v in vars(part).values()]
     return any(isinstance(v, Tensor) and v.requires_grad for v in tensors)
+
+
+def _geometry_varies(experiment: Experiment) -> bool:
+    """Whether scattering vectors or weights of pixels carry a derivative, or come from a sensor with layers."""
+    panel = experiment.panel
+    parts = [v for part in (experiment.beam, panel) for v in vars(part).values()]
+    return panel.sensor is not None or any(isinstance(v, Tensor) and _varies(v) for v in parts)
+
+
+def _varies(t: Tensor) -> bool:
+    """Whether a tensor takes part in differentiation, backwards or forwards."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(t):
+        return True
+    return t.requires_grad or torch.autograd.forward_ad.unpack_dual(t).tangent is not None

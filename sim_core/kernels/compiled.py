@@ -1,0 +1,238 @@
+"""The sum over orientations as machine code on a CPU: tensors to arrays, threads, and back.
+
+Rows are cut into parts whatever the number of threads, so that results do not depend on it.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bragg.structure_factors import box_limits
+from . import machine_code
+from .lanes import LANES, LARGEST_POLYNOMIAL
+from .machine_code import Lattice, Profile, Rays
+from .rays import PixelRays
+from .settings import Settings
+
+PARTS = 16
+"""Largest number of parts of the rows."""
+
+LARGEST_SUMS = 1 << 22
+"""Numbers that the gradients of all parts may take."""
+
+SINE = {
+    torch.float32: (
+        3.1415926400772034,
+        -5.167710076668315,
+        2.550077386528912,
+        -0.5982904112834275,
+        0.07765591227601387,
+    ),
+    torch.float64: (
+        3.141592653589793,
+        -5.167712780049969,
+        2.5501640398773007,
+        -0.5992645293189447,
+        0.0821458865731029,
+        -0.007370430505916944,
+        0.0004662998161898394,
+        -2.1903497074626018e-05,
+        7.697826768224191e-07,
+    ),
+}
+"""Polynomials of sin(pi sqrt z) / sqrt z on [0, 1/4] through the Chebyshev nodes, to 7e-9 and 4e-17 of the value."""
+
+COSINE = {
+    torch.float32: (0.9999999530275123, -4.934792802489459, 4.058410790762598, -1.331872972787485, 0.21968242357537815),
+    torch.float64: (
+        1.0,
+        -4.934802200544676,
+        4.058712126416497,
+        -1.335262768843447,
+        0.23533063012953284,
+        -0.025806888737002202,
+        0.0019295562724817132,
+        -0.00010456655338748738,
+        4.149564353942586e-06,
+    ),
+}
+"""The same of cos(pi sqrt z), to 5e-8 and 1e-16."""
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
+    """Sum of each row, or of each pixel."""
+    rays, lattice, profile = _rays(s), _lattice(a, w, values, settings), _profile(p, settings, False)
+    out = np.empty(_length(rays), _NUMPY[settings.dtype])
+    _in_parts(len(out), PARTS, lambda i, start, stop: machine_code.image(rays, lattice, profile, start, stop, out))
+    return torch.from_numpy(out)
+
+
+def backward(
+    s: Tensor | PixelRays,
+    a: Tensor,
+    w: Tensor,
+    p: Tensor,
+    values: Tensor,
+    settings: Settings,
+    grad: Tensor,
+    needs: tuple[bool, ...],
+) -> list[Tensor | None]:
+    """Gradient in scattering vectors, orientations, weights and numbers of cells; amplitudes have none here."""
+    rays, lattice = _rays(s), _lattice(a, w, values, settings)
+    profile = _profile(p, settings, not (needs[2] or needs[3]))
+    upstream = grad.detach().contiguous().numpy()
+    back = np.zeros((_length(rays) if needs[0] else 0, 3))
+    parts = max(1, min(PARTS, LARGEST_SUMS // (13 * len(a))))
+    sums = np.zeros((parts, len(a), 13))
+
+    def work(part: int, start: int, stop: int) -> None:
+        machine_code.gradient(rays, lattice, profile, start, stop, upstream, sums[part], back)
+
+    _in_parts(_length(rays), parts, work)
+    total = torch.from_numpy(sums.sum(0))
+    return [
+        torch.from_numpy(back) if needs[0] else None,
+        total[:, :9].reshape(-1, 3, 3) if needs[1] else None,
+        total[:, 9] if needs[2] else None,
+        total[:, 10:].sum(0) if needs[3] else None,
+        None,
+    ]
+
+
+def tangents(
+    s: Tensor | PixelRays,
+    a: Tensor,
+    w: Tensor,
+    p: Tensor,
+    values: Tensor,
+    settings: Settings,
+    *changes: Tensor | None,
+) -> Tensor:
+    """Change of each row [directions, rows] along directions of scattering vectors, orientations, weights, N."""
+    ds, da, dw, dn, _ = changes
+    rays, lattice = _rays(s), _lattice(a, w, values, settings)
+    profile = _profile(p, settings, dw is None and dn is None)
+    count = next(len(c) for c in changes if c is not None)
+    out = np.zeros((count, _length(rays)), _NUMPY[settings.dtype])
+    arrays = [
+        np.zeros((count, *shape), out.dtype) if c is None else _array(c.reshape(count, *shape), settings.dtype)
+        for c, shape in ((da, (len(a), 9)), (dw, (len(a),)), (dn, (3,)))
+    ]
+
+    def work(part: int, start: int, stop: int) -> None:
+        machine_code.tangents(rays, lattice, profile, start, stop, *arrays, out)
+
+    if not (da is None and dw is None and dn is None):
+        _in_parts(_length(rays), PARTS, work)
+    total = torch.from_numpy(out)
+    if ds is not None and not isinstance(s, PixelRays):
+        one = torch.ones(len(s), dtype=settings.dtype)
+        slope = backward(s, a, w, p, values, settings, one, (True, False, False, False, False))[0]
+        assert slope is not None
+        total = total + (ds * slope).sum(-1).to(settings.dtype)
+    return total
+
+
+@cache
+def problem(dtype: torch.dtype) -> str:
+    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
+    try:
+        one = torch.ones(1, dtype=torch.float64)
+        settings = Settings(None, torch.zeros(3, dtype=torch.long), (0, 0, 0), dtype)  # type: ignore[arg-type]
+        forward(torch.zeros(0, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
+    except Exception as error:  # whatever the compiler has to say must not end the program
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""
+
+
+def _array(t: Tensor, dtype: torch.dtype = torch.float64) -> Any:
+    return t.detach().to(dtype).contiguous().numpy()
+
+
+def _rays(s: Tensor | PixelRays) -> Rays:
+    if isinstance(s, PixelRays):
+        parts = (s.axes, s.waves, s.polarization)
+        return Rays(np.zeros((0, 3)), s.pixels.contiguous().numpy(), *(_array(t) for t in parts), s.limit)
+    none = np.zeros((0, 2), np.int64)
+    return Rays(_array(s), none, np.zeros(6), np.zeros((1, 14)), np.zeros(3), math.inf)
+
+
+def _length(rays: Rays) -> int:
+    return len(rays.rows) or len(rays.pixels)
+
+
+def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
+    low, size = box_limits(settings.h_min, settings.box)
+    return Lattice(
+        _array(a.reshape(len(a), 9)),
+        _array(w, settings.dtype),
+        _array(values),
+        _array(low.flatten()),
+        np.array(size, float),
+    )
+
+
+def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
+    """Constants of the profile; the polynomial is taken where it is allowed and the numbers of cells are small."""
+    number, n = _NUMPY[settings.dtype], n_cells.tolist()
+    polynomial = polynomial and all(v == round(v) and 1 <= v <= LARGEST_POLYNOMIAL for v in n)
+    q = [_chebyshev(int(v)) if polynomial else (0.0,) * 8 for v in n]
+    sine = SINE[settings.dtype]
+
+    def numbers(values: Any) -> tuple[Any, ...]:
+        return tuple(number(v) for v in values)
+
+    return Profile(
+        n=numbers(n),
+        sine=numbers(sine),
+        slope=numbers([*(k * c for k, c in enumerate(sine) if k), 0.0]),
+        cosine=numbers(COSINE[settings.dtype]),
+        q=tuple(numbers(c) for c in q),
+        dq=tuple(numbers(k * c[k] for k in range(1, 6)) for c in q),
+        constants=numbers((2.0, 4.0, -8 * math.pi)),
+        guard=numbers((1e-12, 1.0)),
+        polynomial=polynomial,
+    )
+
+
+@cache
+def _chebyshev(n: int) -> tuple[float, ...]:
+    """sin^2(n u) / sin^2 u = (c6 + c7 t) Q(t)^2 with t = 2 cos 2u: the coefficients c0 to c5 of Q, then c6 and c7.
+
+    Q is sin(n u) / sin u for odd n and sin(n u) / sin 2u for even n; both follow Q' = t Q - Q''.
+    """
+    before, now = ([0.0] * 6, [0.0] * 6)
+    now[0] = 1.0
+    if n % 2:
+        before[0] = -1.0  # sin(-u) / sin u
+    for _ in range((n - 1) // 2):
+        before, now = now, [x - y for x, y in zip([0.0, *now[:5]], before, strict=True)]
+    return (*now, 1.0, 0.0) if n % 2 else (*now, 2.0, 1.0)
+
+
+def _in_parts(rows: int, parts: int, work: Callable[[int, int, int], None]) -> None:
+    """``work(part, start, stop)`` for runs of whole tiles, in as many threads as torch has."""
+    step = LANES * max(1, math.ceil(rows / (parts * LANES)))
+    starts = range(0, rows, step) if rows else range(1)
+    tasks = [(i, start, min(start + step, rows)) for i, start in enumerate(starts)]
+    threads = min(torch.get_num_threads(), len(tasks))
+    if threads == 1:
+        for task in tasks:
+            work(*task)
+    else:
+        list(_pool(threads, os.getpid()).map(lambda task: work(*task), tasks))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process; a child that was forked makes its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="lattice_sum")
