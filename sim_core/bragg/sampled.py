@@ -145,17 +145,18 @@ class SampledBragg(nn.Module):
         Returns:
             Photons a pixel, in the simulator's precision.
         """
-        pixels = experiment.panel.all_pixels() if pixels is None else pixels
-        crystal = experiment.crystal
+        panel, crystal, factors = experiment.panel, experiment.crystal, experiment.structure_factors
         rows, weights = orientations(crystal, experiment.scan, self.domains)
         parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)
-        amplitudes = padded_values(experiment.structure_factors)
         scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
-
-        settings = self._settings(experiment, len(pixels), len(rows))
+        count = panel.image_size[0] * panel.image_size[1] if pixels is None else len(pixels)
+        settings = self._settings(experiment, count, len(rows))
+        alone = settings.kernel == "compiled" and factors.table.numel() > 0
+        amplitudes = factors.table.flatten() if alone else padded_values(factors)
         if settings.kernel == "compiled" and not _geometry_varies(experiment):
-            rays = pixel_rays(experiment.beam, experiment.panel, pixels, self.oversample, self.d_min)
-            return (scale * lattice_sum(rays, rows, weights, parameters, amplitudes, settings)).to(self.dtype)
+            rays = pixel_rays(experiment.beam, panel, pixels, self.oversample, self.d_min)
+            return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
+        pixels = panel.all_pixels() if pixels is None else pixels
 
         def block(part: Tensor) -> Tensor:
             return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes, settings)
@@ -178,7 +179,8 @@ class SampledBragg(nn.Module):
         vary = _varies(table.table) or _varies(table.default)
         device = table.default.device
         kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary)
-        return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel)
+        default = float(table.default) if kernel == "compiled" else 0.0
+        return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel, default)
 
     def _relative(
         self,

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bragg.structure_factors import box_limits
 from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL
 from .machine_code import Lattice, Profile, Rays
@@ -71,7 +70,7 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
     """Sum of each row, or of each pixel."""
     rays, lattice, profile = _rays(s), _lattice(a, w, values, settings), _profile(p, settings, False)
-    out = np.empty(_length(rays), _NUMPY[settings.dtype])
+    out = np.empty(_length(s), _NUMPY[settings.dtype])
     _in_parts(len(out), PARTS, lambda i, start, stop: machine_code.image(rays, lattice, profile, start, stop, out))
     return torch.from_numpy(out)
 
@@ -90,14 +89,14 @@ def backward(
     rays, lattice = _rays(s), _lattice(a, w, values, settings)
     profile = _profile(p, settings, not (needs[2] or needs[3]))
     upstream = grad.detach().contiguous().numpy()
-    back = np.zeros((_length(rays) if needs[0] else 0, 3))
+    back = np.zeros((_length(s) if needs[0] else 0, 3))
     parts = max(1, min(PARTS, LARGEST_SUMS // (13 * len(a))))
     sums = np.zeros((parts, len(a), 13))
 
     def work(part: int, start: int, stop: int) -> None:
         machine_code.gradient(rays, lattice, profile, start, stop, upstream, sums[part], back)
 
-    _in_parts(_length(rays), parts, work)
+    _in_parts(_length(s), parts, work)
     total = torch.from_numpy(sums.sum(0))
     return [
         torch.from_numpy(back) if needs[0] else None,
@@ -122,7 +121,7 @@ def tangents(
     rays, lattice = _rays(s), _lattice(a, w, values, settings)
     profile = _profile(p, settings, dw is None and dn is None)
     count = next(len(c) for c in changes if c is not None)
-    out = np.zeros((count, _length(rays)), _NUMPY[settings.dtype])
+    out = np.zeros((count, _length(s)), _NUMPY[settings.dtype])
     arrays = [
         np.zeros((count, *shape), out.dtype) if c is None else _array(c.reshape(count, *shape), settings.dtype)
         for c, shape in ((da, (len(a), 9)), (dw, (len(a),)), (dn, (3,)))
@@ -132,7 +131,7 @@ def tangents(
         machine_code.tangents(rays, lattice, profile, start, stop, *arrays, out)
 
     if not (da is None and dw is None and dn is None):
-        _in_parts(_length(rays), PARTS, work)
+        _in_parts(_length(s), PARTS, work)
     total = torch.from_numpy(out)
     if ds is not None and not isinstance(s, PixelRays):
         one = torch.ones(len(s), dtype=settings.dtype)
@@ -161,24 +160,19 @@ def _array(t: Tensor, dtype: torch.dtype = torch.float64) -> Any:
 def _rays(s: Tensor | PixelRays) -> Rays:
     if isinstance(s, PixelRays):
         parts = (s.axes, s.waves, s.polarization)
-        return Rays(np.zeros((0, 3)), s.pixels.contiguous().numpy(), *(_array(t) for t in parts), s.limit)
+        pixels = np.zeros((0, 2), np.int64) if s.pixels is None else s.pixels.contiguous().numpy()
+        return Rays(np.zeros((0, 3)), pixels, float(s.size[0]), *(_array(t) for t in parts), s.limit)
     none = np.zeros((0, 2), np.int64)
-    return Rays(_array(s), none, np.zeros(6), np.zeros((1, 14)), np.zeros(3), math.inf)
+    return Rays(_array(s), none, 1.0, np.zeros(6), np.zeros((1, 14)), np.zeros(3), math.inf)
 
 
-def _length(rays: Rays) -> int:
-    return len(rays.rows) or len(rays.pixels)
+def _length(s: Tensor | PixelRays) -> int:
+    return s.count if isinstance(s, PixelRays) else len(s)
 
 
 def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
-    low, size = box_limits(settings.h_min, settings.box)
-    return Lattice(
-        _array(a.reshape(len(a), 9)),
-        _array(w, settings.dtype),
-        _array(values),
-        _array(low.flatten()),
-        np.array(size, float),
-    )
+    box = [_array(torch.as_tensor(t)) for t in (settings.h_min, settings.box)]
+    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), _array(values), settings.default, *box)
 
 
 def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:

@@ -76,7 +76,7 @@ def _series_of_its_length(z, c):
 
 @lanes
 def indices(s, a, low, size, place, x):
-    """Distance to the nearest reflection, and where its amplitude stands in the padded table."""
+    """Distance to the nearest reflection, and where its amplitude stands in the table: -1 outside."""
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
     l0, l1, l2, n0, n1, n2 = low[0], low[1], low[2], size[0], size[1], size[2]
     for i in range(_T):
@@ -86,18 +86,22 @@ def indices(s, a, low, size, place, x):
         l = a20 * u + a21 * v + a22 * w
         h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
         x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
-        p = min(max(h0 - l0, 0.0), n0 - 1.0)
-        q = min(max(k0 - l1, 0.0), n1 - 1.0)
-        r = min(max(q0 - l2, 0.0), n2 - 1.0)
-        place[i] = np.int64((p * n1 + q) * n2 + r)
+        p, q, r = h0 - l0, k0 - l1, q0 - l2
+        p_in, q_in, r_in = min(max(p, 0.0), n0 - 1.0), min(max(q, 0.0), n1 - 1.0), min(max(r, 0.0), n2 - 1.0)
+        at = (p_in * n1 + q_in) * n2 + r_in
+        at = at if p == p_in else -1.0
+        at = at if q == q_in else -1.0
+        place[i] = np.int64(at if r == r_in else -1.0)
 
 
 @lanes
-def look_up(amplitudes, place, x):
+def look_up(amplitudes, default, place, x):
     """Squared amplitudes; eight at a time, since one costs less than the end of a loop."""
     for i in range(0, _T, 8):
         for j in range(8):
-            F = amplitudes[place[i + j]]
+            at = place[i + j]
+            F = amplitudes[at]  # the last one for a place of -1
+            F = default if at < 0 else F
             x[F2 + i + j] = F * F
 
 

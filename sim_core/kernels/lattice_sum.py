@@ -40,7 +40,8 @@ def lattice_sum(
         orientations: Rows a, b, c [A] of each orientation of the crystal.
         weights: Weight of each orientation.
         parameters: Parameters of the profile, from :meth:`Shape.parameters`.
-        amplitudes: |F| of the reflections, from :func:`padded_values`.
+        amplitudes: |F| of the reflections: from :func:`padded_values` for the eager kernel, those of the box alone
+            for a compiled one; one number where all are the same.
         settings: Profile, lookup, precision and kernel.
     """
     y: Tensor = _LatticeSum.apply(scattering, orientations, weights, parameters, amplitudes, settings)

@@ -42,7 +42,8 @@ class Rays(NamedTuple):
 
     Attributes:
         rows: Scattering vectors [rows, 3], or none at all.
-        pixels: Indices (slow, fast) [pixels, 2], or none at all.
+        pixels: Indices (slow, fast) [pixels, 2], or none at all for every pixel of the panel.
+        width: Pixels along fast.
         axes: Steps of the pixel along slow and fast [m] (6 numbers).
         waves: For each sub-pixel and plane wave: a point of pixel (0, 0) [m] (3), direction (3), 1 / wavelength,
             weight, the two directions of polarisation (6).
@@ -52,6 +53,7 @@ class Rays(NamedTuple):
 
     rows: Any
     pixels: Any
+    width: float
     axes: Any
     waves: Any
     polarization: Any
@@ -59,11 +61,12 @@ class Rays(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9] and weights, the padded table with its lowest indices and size."""
+    """Orientations [samples, 9] and weights; |F| of a box with its lowest indices and size, and of all others."""
 
     orientations: Any
     weights: Any
     amplitudes: Any
+    default: float
     low: Any
     size: Any
 
@@ -102,8 +105,11 @@ def _place(rays, start, stop, s):
         if len(rays.rows) > 0:
             s[i], s[_T + i], s[2 * _T + i] = rays.rows[r, 0], rays.rows[r, 1], rays.rows[r, 2]
             s[_FACTOR + i] = 1.0
-        else:
+        elif len(rays.pixels) > 0:
             s[_SLOW + i], s[_FAST + i] = rays.pixels[r, 0], rays.pixels[r, 1]
+        else:
+            slow = np.floor(r / rays.width)
+            s[_SLOW + i], s[_FAST + i] = slow, r - slow * rays.width
 
 
 @lanes
@@ -133,7 +139,7 @@ def _meet(lattice, m, s, place, x):
     """Distances and squared amplitudes of the lanes at one orientation."""
     indices(s, lattice.orientations[m], lattice.low, lattice.size, place, x)
     if len(lattice.amplitudes) > 1:
-        look_up(lattice.amplitudes, place, x)
+        look_up(lattice.amplitudes, lattice.default, place, x)
 
 
 @lanes
