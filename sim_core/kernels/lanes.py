@@ -18,7 +18,6 @@ kept away from zero on its own.
 """
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +91,53 @@ def indices(s, a, low, size, place, x):
         at = at if p == p_in else -1.0
         at = at if q == q_in else -1.0
         place[i] = np.int64(at if r == r_in else -1.0)
+
+
+@lanes
+def bounds(s, out):
+    """Middle and half width of the scattering vectors of the lanes, component by component."""
+    for j in range(3):
+        least, most = s[j * _T], s[j * _T]
+        for i in range(_T):
+            least, most = min(least, s[j * _T + i]), max(most, s[j * _T + i])
+        out[j], out[j + 3] = 0.5 * (most + least), 0.5 * (most - least)
+
+
+@lanes
+def within(span, a, low, size):
+    """Whether the nearest reflections of all lanes are sure to be in the box."""
+    inside = True
+    for j in range(0, 9, 3):
+        middle = a[j] * span[0] + a[j + 1] * span[1] + a[j + 2] * span[2]
+        reach = abs(a[j]) * span[3] + abs(a[j + 1]) * span[4] + abs(a[j + 2]) * span[5] + 0.51
+        least = low[j // 3]
+        inside = inside and middle - reach >= least and middle + reach <= least + size[j // 3] - 1.0
+    return inside
+
+
+@lanes
+def indices_within(s, a, low, size, place, x):
+    """The same as :func:`indices` where every reflection is in the box."""
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    n1, n2 = size[1], size[2]
+    first = (low[0] * n1 + low[1]) * n2 + low[2]
+    for i in range(_T):
+        u, v, w = s[i], s[i + _T], s[i + 2 * _T]
+        h = a00 * u + a01 * v + a02 * w
+        k = a10 * u + a11 * v + a12 * w
+        l = a20 * u + a21 * v + a22 * w
+        h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
+        x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
+        place[i] = np.int64((h0 * n1 + k0) * n2 + q0 - first)
+
+
+@lanes
+def look_up_within(amplitudes, place, x):
+    """Squared amplitudes where every reflection is in the box."""
+    for i in range(0, _T, 8):
+        for j in range(8):
+            F = amplitudes[place[i + j]]
+            x[F2 + i + j] = F * F
 
 
 @lanes
@@ -194,6 +240,7 @@ def polynomial_slopes(x, q, dq, sine, cosine, constants):
 
 @lanes
 def add_values(x, weight):
+    """Add the values of one orientation to the sum."""
     for i in range(_T):
         x[SUM + i] += weight * x[F2 + i] * x[VALUE + i]
 

@@ -15,22 +15,26 @@ from .lanes import (
     CELLS,
     F2,
     LANES,
-    S,
     SLOPE,
     SUM,
     UPSTREAM,
     VALUE,
     WORKSPACE,
+    S,
     add_rotation,
     add_values,
     add_weight_and_cells,
+    bounds,
     entry,
     indices,
+    indices_within,
     lanes,
     look_up,
+    look_up_within,
     polynomial_slopes,
     slopes,
     values,
+    within,
 )
 
 _T = LANES
@@ -135,10 +139,15 @@ def _scatter(rays, wave, s):
 
 
 @lanes
-def _meet(lattice, m, s, place, x):
+def _meet(lattice, m, s, span, place, x):
     """Distances and squared amplitudes of the lanes at one orientation."""
-    indices(s, lattice.orientations[m], lattice.low, lattice.size, place, x)
-    if len(lattice.amplitudes) > 1:
+    a = lattice.orientations[m]
+    if len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size):
+        indices_within(s, a, lattice.low, lattice.size, place, x)
+        if len(lattice.amplitudes) > 1:
+            look_up_within(lattice.amplitudes, place, x)
+    else:
+        indices(s, a, lattice.low, lattice.size, place, x)
         look_up(lattice.amplitudes, lattice.default, place, x)
 
 
@@ -151,32 +160,30 @@ def _differentiate(profile, x):
 
 
 @lanes
-def _fill(lattice, x):
-    """Workspace with the one amplitude there is, if there is one."""
+def _workspace(lattice):
+    """Scattering vectors, their bounds, places in the table, and the lanes; with the one amplitude if there is one."""
+    x = np.zeros(WORKSPACE, lattice.weights.dtype)
     F = lattice.amplitudes[0]
     for i in range(_T):
         x[F2 + i] = F * F
+    return np.zeros(6 * _T), np.zeros(6), np.zeros(_T, np.int64), x
 
 
 @entry
 def image(rays, lattice, profile, start, stop, out):
     """Write the sum of pixels or rows from ``start`` to ``stop``."""
-    s, place, x, total = (
-        np.zeros(6 * _T),
-        np.zeros(_T, np.int64),
-        np.zeros(WORKSPACE, lattice.weights.dtype),
-        np.zeros(_T),
-    )
-    _fill(lattice, x)
+    s, span, place, x = _workspace(lattice)
+    total = np.zeros(_T)
     for begin in range(start, stop, _T):
         _place(rays, begin, stop, s)
         total[:] = 0.0
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
                 _scatter(rays, rays.waves[wave], s)
+            bounds(s, span)
             x[SUM : SUM + _T] = 0
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, place, x)
+                _meet(lattice, m, s, span, place, x)
                 values(x, profile.n, profile.sine, profile.guard[0])
                 add_values(x, lattice.weights[m])
             for i in range(_T):
@@ -205,22 +212,22 @@ def _add_back(a, weight, x):
 
 @entry
 def gradient(rays, lattice, profile, start, stop, upstream, out, back):
-    """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if it is wanted."""
-    s, place, x = np.zeros(6 * _T), np.zeros(_T, np.int64), np.zeros(WORKSPACE, lattice.weights.dtype)
-    _fill(lattice, x)
+    """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if wanted."""
+    s, span, place, x = _workspace(lattice)
     for begin in range(start, stop, _T):
         _place(rays, begin, stop, s)
         count = min(_T, stop - begin)
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
                 _scatter(rays, rays.waves[wave], s)
+            bounds(s, span)
             _load(s, x)
             x[UPSTREAM : UPSTREAM + _T] = 0
             x[BACK : BACK + 3 * _T] = 0
             for i in range(count):
                 x[UPSTREAM + i] = upstream[begin + i] * s[_FACTOR + i]
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, place, x)
+                _meet(lattice, m, s, span, place, x)
                 _differentiate(profile, x)
                 add_rotation(x, lattice.weights[m], out[m])
                 if not profile.polynomial:
@@ -257,10 +264,9 @@ def _add_other_tangents(x, weight, d_weight, d_n, first, t):
 @entry
 def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n, out):
     """Write the change [directions, rows] along each direction of orientations, weights and N."""
-    s, place, x = np.zeros(6 * _T), np.zeros(_T, np.int64), np.zeros(WORKSPACE, lattice.weights.dtype)
+    s, span, place, x = _workspace(lattice)
     count = len(d_orientations)
     t = np.zeros(count * _T, lattice.weights.dtype)
-    _fill(lattice, x)
     for begin in range(start, stop, _T):
         _place(rays, begin, stop, s)
         for d in range(count):
@@ -269,10 +275,11 @@ def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
                 _scatter(rays, rays.waves[wave], s)
+            bounds(s, span)
             _load(s, x)
             t[:] = 0
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, place, x)
+                _meet(lattice, m, s, span, place, x)
                 _differentiate(profile, x)
                 for d in range(count):
                     _add_tangent(x, lattice.weights[m], d_orientations[d, m], d * _T, t)
