@@ -47,7 +47,8 @@ class BraggModel(nn.Module):
         shape = Square() if crystal.shape == "square" else SHAPES[crystal.shape](crystal.fudge)  # type: ignore[call-arg]
         dtype = getattr(torch, settings.dtype)
         between = settings.structure_factors.interpolate
-        self.simulator = SampledBragg(domains, shape, oversample, settings.simulator.d_min_A, dtype, between)
+        choice = settings.simulator
+        self.simulator = SampledBragg(domains, shape, oversample, choice.d_min_A, dtype, between, choice.kernel)
         self.profile = PROFILES[settings.simulator.background]
         self.register_buffer("table", structure_factors.table)
         self.register_buffer("h_min", structure_factors.h_min)

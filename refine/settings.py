@@ -131,6 +131,7 @@ class Simulator(Section):
 
     d_min_A: NotNegative
     background: Literal["flat", "scatterer"]
+    kernel: Literal["auto", "eager", "compiled"]
 
 
 class Data(Section):

@@ -13,6 +13,8 @@ from sim_core.bragg.mosaic import DomainSample, quadrature_domains, random_domai
 from sim_core.bragg.sampled import SampledBragg, orientations
 from sim_core.rotations import axis_rotation
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 ONE = quadrature_domains(1)
 
 
