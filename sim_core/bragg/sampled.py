@@ -153,7 +153,7 @@ class SampledBragg(nn.Module):
         settings = self._settings(experiment, count, len(rows))
         alone = settings.kernel == "compiled" and factors.table.numel() > 0
         amplitudes = factors.table.flatten() if alone else padded_values(factors)
-        if settings.kernel == "compiled" and not _geometry_varies(experiment):
+        if settings.kernel == "compiled" and scale.device.type == "cpu" and not _geometry_varies(experiment):
             rays = pixel_rays(experiment.beam, panel, pixels, self.oversample, self.d_min)
             return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
         pixels = panel.all_pixels() if pixels is None else pixels

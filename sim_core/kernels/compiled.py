@@ -18,6 +18,7 @@ from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL
 from .machine_code import Lattice, Profile, Rays
 from .rays import PixelRays
+from .series import COSINE, SINE
 from .settings import Settings
 
 PARTS = 16
@@ -25,44 +26,6 @@ PARTS = 16
 
 LARGEST_SUMS = 1 << 22
 """Numbers that the gradients of all parts may take."""
-
-SINE = {
-    torch.float32: (
-        3.1415926400772034,
-        -5.167710076668315,
-        2.550077386528912,
-        -0.5982904112834275,
-        0.07765591227601387,
-    ),
-    torch.float64: (
-        3.141592653589793,
-        -5.167712780049969,
-        2.5501640398773007,
-        -0.5992645293189447,
-        0.0821458865731029,
-        -0.007370430505916944,
-        0.0004662998161898394,
-        -2.1903497074626018e-05,
-        7.697826768224191e-07,
-    ),
-}
-"""Polynomials of sin(pi sqrt z) / sqrt z on [0, 1/4] through the Chebyshev nodes, to 7e-9 and 4e-17 of the value."""
-
-COSINE = {
-    torch.float32: (0.9999999530275123, -4.934792802489459, 4.058410790762598, -1.331872972787485, 0.21968242357537815),
-    torch.float64: (
-        1.0,
-        -4.934802200544676,
-        4.058712126416497,
-        -1.335262768843447,
-        0.23533063012953284,
-        -0.025806888737002202,
-        0.0019295562724817132,
-        -0.00010456655338748738,
-        4.149564353942586e-06,
-    ),
-}
-"""The same of cos(pi sqrt z), to 5e-8 and 1e-16."""
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -159,9 +122,9 @@ def _array(t: Tensor, dtype: torch.dtype = torch.float64) -> Any:
 
 def _rays(s: Tensor | PixelRays) -> Rays:
     if isinstance(s, PixelRays):
-        parts = (s.axes, s.waves, s.polarization)
+        axes, waves, polarization = (_array(t) for t in (s.axes, s.waves, s.polarization))
         pixels = np.zeros((0, 2), np.int64) if s.pixels is None else s.pixels.contiguous().numpy()
-        return Rays(np.zeros((0, 3)), pixels, float(s.size[0]), *(_array(t) for t in parts), s.limit)
+        return Rays(np.zeros((0, 3)), pixels, float(s.size[0]), axes, waves, polarization, s.limit)
     none = np.zeros((0, 2), np.int64)
     return Rays(_array(s), none, 1.0, np.zeros(6), np.zeros((1, 14)), np.zeros(3), math.inf)
 

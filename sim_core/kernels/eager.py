@@ -73,7 +73,7 @@ def backward(
             out[1] += slope.mT @ t.s
         if out[2] is not None:
             out[2] += (g * t.f2 * value).sum(0).to(w.dtype)
-        if d_p is not None:
+        if d_p is not None and out[3] is not None:
             out[3] += (common * d_p).flatten(1).sum(1).to(p.dtype)
         if out[4] is not None:
             _add_amplitude_gradient(out[4], values, g * w_ * value, t.place)
