@@ -23,7 +23,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 
 def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
     """A part of a loop over lanes, or such a loop."""
-    return compiled(function, forceinline=True)
+    return numba.njit(inspect.unwrap(function), forceinline=True, error_model="numpy", fastmath={"contract", "nsz"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def lane_sum(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -80,15 +80,17 @@ def _plan(camera: Camera, spots: Spots, settings: Settings, amplitudes: int, uni
 def _parameters(camera: Camera, spots: Spots, unit: Tensor) -> Float[Tensor, "parameters"]:
     """All parameters in the order of :mod:`spot_tile`: the camera, then each step."""
     none = camera.origin.new_zeros(5)
+    steps, terms = spots.constant.shape[:2]
     b_iso = none[:1] if camera.b_iso is None else camera.b_iso[None] * unit**2
     absorption = none if camera.absorption is None else torch.cat([*camera.absorption])
     wave, per_wavelength = camera.wave / unit, camera.per_wavelength[None] / unit
     vectors = [camera.origin, camera.fast, camera.slow, wave, per_wavelength, camera.bandwidth[None]]
-    head = torch.cat([*vectors, _six(camera.polarization), camera.area[None], b_iso, absorption])
+    head = torch.cat([*vectors, _six(camera.polarization), camera.area[None], b_iso, absorption, none[:1]])
     half_width = none[:1] if spots.half_width is None else spots.half_width[None]
     heights = spots.shares[:, None] * spots.heights / unit**3
-    gaussians = torch.cat([_six(spots.constant) / unit**2, heights[..., None]], -1)
-    turning = torch.cat([spots.axis, half_width]).expand(len(spots.basis), 4)
+    empty = none[:1].expand(steps, terms, 1)
+    gaussians = torch.cat([_six(spots.constant) / unit**2, heights[..., None], empty], -1)
+    turning = torch.cat([spots.axis, half_width, none[:1]]).expand(steps, 5)
     basis = (spots.basis / unit).mT.flatten(1)
     return torch.cat([head, torch.cat([basis, _six(spots.mosaic), turning, gaussians.flatten(1)], -1).flatten()])
 

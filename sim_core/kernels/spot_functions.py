@@ -58,8 +58,8 @@ _ERFC_SINGLE = tuple(
 _ERFC_DOUBLE, _ERFC_SINGLE = ((c[::2], c[1::2]) for c in (_ERFC_DOUBLE, _ERFC_SINGLE))  # even, odd
 _EXP_DOUBLE = tuple(1 / math.factorial(n) for n in range(13))
 _EXP_SINGLE = tuple(np.float32(1 / math.factorial(n)) for n in range(8))
-_SCALES_DOUBLE = (-700.0, 1 / math.log(2), 0.6931471803691238, 1.9082149292705877e-10, 3.0)
-_SCALES_SINGLE = tuple(np.float32(c) for c in (-87.0, 1 / math.log(2), 0.693359375, -2.12194440e-4, 3.0))
+_SCALES_DOUBLE = (-600.0, 1 / math.log(2), 0.6931471803691238, 1.9082149292705877e-10, 3.0)
+_SCALES_SINGLE = tuple(np.float32(c) for c in (-80.0, 1 / math.log(2), 0.693359375, -2.12194440e-4, 3.0))
 _SERIES_DOUBLE = (1e-4, 0.5, 1.0, 6.0, 1 / 6, 1 / 120, math.sqrt(math.pi) / 4)
 _SERIES_SINGLE = tuple(np.float32(c) for c in (1e-2, *_SERIES_DOUBLE[1:]))
 
@@ -96,12 +96,13 @@ def _polynomial(x, c):
 
 @lanes
 def exponential(x):
-    """exp(x) for x <= 0; about the smallest normal number where it would be smaller."""
+    """exp(x) for x <= 0; zero below e^-600, in single precision e^-80: subnormal numbers are slow."""
     lowest, per_octave, high, low, _ = _by_precision(x, _SCALES_SINGLE, _SCALES_DOUBLE)
-    x = max(x, lowest)
-    k = np.rint(x * per_octave)
-    r = (x - k * high) - k * low
-    return _polynomial(r, _by_precision(x, _EXP_SINGLE, _EXP_DOUBLE)) * _power_of_two(k)
+    y = max(x, lowest)
+    k = np.rint(y * per_octave)
+    r = (y - k * high) - k * low
+    e = _polynomial(r, _by_precision(x, _EXP_SINGLE, _EXP_DOUBLE)) * _power_of_two(k)
+    return e if x > lowest else y - y
 
 
 @lanes

@@ -154,9 +154,12 @@ def image(pixels, width, plan, p, inverses, amplitudes, start, stop, out):
 def _contract(b, column, count, tangents, first, out):
     """Columns times tangents [directions, parameters], added to rows of ``out``."""
     for direction in range(len(tangents)):
-        for k in range(count):
-            if tangents[direction, first + k] != 0:
-                add_scaled(b, column + k * T, tangents[direction, first + k], out, direction * T)
+        row = out[direction * T : (direction + 1) * T]
+        for k in range(0, count, 4):
+            t = tangents[direction, first + k : first + k + 4]
+            if t[0] != 0 or t[1] != 0 or t[2] != 0 or t[3] != 0:
+                columns = b[column + k * T : column + (k + 4) * T]
+                add_scaled(row, columns, (t[0], t[1], t[2], t[3]))
 
 
 @lanes
@@ -174,6 +177,7 @@ def tangents(pixels, width, plan, p, inverses, amplitudes, start, stop, directio
     columns = TERMS + TERM * plan.terms
     a, place = np.empty(DOUBLE_ROWS * T), np.empty(T, np.int64)
     b, rows = np.empty(STEP_COLUMNS + columns * T, out.dtype), np.empty(len(out) * T, out.dtype)
+    clear(b, COLUMNS, CAMERA)
     for first in range(start, stop, T):
         _coordinates(a, pixels, width, first)
         rays(a, b, p, plan)
@@ -212,6 +216,7 @@ def gradient(pixels, width, plan, p, inverses, amplitudes, start, stop, upstream
     columns = TERMS + TERM * plan.terms
     a, place = np.empty(DOUBLE_ROWS * T), np.empty(T, np.int64)
     b = np.empty(STEP_COLUMNS + columns * T, upstream.dtype)
+    clear(b, COLUMNS, CAMERA)
     for first in range(start, stop, T):
         used = min(T, stop - first)
         _coordinates(a, pixels, width, first)

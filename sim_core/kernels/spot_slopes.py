@@ -232,10 +232,11 @@ def camera_slopes(a, b, p, plan):
 
 
 @lanes
-def add_scaled(b, column, scale, out, first):
-    """out += scale x column."""
+def add_scaled(out, columns, scales):
+    """out += four columns times four numbers."""
+    s0, s1, s2, s3 = scales
     for i in range(T):
-        out[first + i] += scale * b[column + i]
+        out[i] += s0 * columns[i] + s1 * columns[i + T] + s2 * columns[i + 2 * T] + s3 * columns[i + 3 * T]
 
 
 @lane_sum

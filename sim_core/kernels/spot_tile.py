@@ -25,10 +25,10 @@ BY_Q, BY_SPREAD, BY_S, BY_PIXEL, COLUMNS = (T * n for n in (24, 27, 33, 36, 42))
 SINGLE_ROWS = 42
 
 ORIGIN, FAST_EDGE, SLOW_EDGE, WAVE, PER_WAVELENGTH, BANDWIDTH, POLARIZATION = 0, 3, 6, 9, 12, 13, 14
-AREA, B_ISO, NORMAL, DEPTHS, CAMERA = 20, 21, 22, 25, 27
-BASIS, MOSAIC, AXIS, HALF_WIDTH, TERMS = 0, 9, 15, 18, 19
-TERM = 7
-"""Numbers of a Gaussian: covariance (6) and height."""
+AREA, B_ISO, NORMAL, DEPTHS, CAMERA = 20, 21, 22, 25, 28
+BASIS, MOSAIC, AXIS, HALF_WIDTH, TERMS = 0, 9, 15, 18, 20
+TERM = 8
+"""Numbers of a Gaussian: covariance (6), height and an empty one; camera, step and Gaussian take multiples of four."""
 
 Plan = namedtuple(
     "Plan", "blur s2_max falls absorbs rotates terms steps side_h side_k side_l low_h low_k low_l n_h n_k n_l"
