@@ -28,11 +28,15 @@ LARGEST_TABLES = 1 << 25
 """Numbers that the gradients of all parts in the amplitudes may take."""
 
 
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+_NO_BATCH = "spot_image: a batch of experiments is a loop; only its derivatives are batched"
+
+
 class Job(NamedTuple):
     """What is not differentiated: the pixels (or none of them for the whole image), their number, width, plan."""
 
     pixels: Int[Tensor, "pixels 2"]
-    count: int
+    size: int
     width: int
     plan: Plan
     dtype: torch.dtype
@@ -50,7 +54,7 @@ def spot_image(
     width, height = camera.image_size
     job = Job(
         pixels=torch.zeros(0, 2, dtype=torch.long) if pixels is None else pixels,
-        count=width * height if pixels is None else len(pixels),
+        size=width * height if pixels is None else len(pixels),
         width=width,
         plan=_plan(camera, spots, settings, len(amplitudes), float(unit)),
         dtype=settings.dtype,
@@ -103,9 +107,9 @@ def _six(m: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
 class _SpotImage(torch.autograd.Function):
     @staticmethod
     def forward(parameters: Tensor, amplitudes: Tensor, job: Job) -> Tensor:
-        out = np.empty(job.count, _NUMPY[job.dtype])
+        out = np.empty(job.size, _NUMPY[job.dtype])
         common = _arguments(parameters, amplitudes, job)
-        _in_parts(job.count, lambda start, stop: spot_machine_code.image(*common, start, stop, out))
+        _in_parts(job.size, lambda start, stop: spot_machine_code.image(*common, start, stop, out))
         return torch.from_numpy(out)
 
     @staticmethod
@@ -120,9 +124,8 @@ class _SpotImage(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return None, None, None
-        parameters, amplitudes = ctx.saved_tensors
-        by_parameters, by_amplitudes = _gradient(parameters, amplitudes, ctx.job, grad, ctx.needs_input_grad[1])
-        return by_parameters, by_amplitudes, None
+        by_parameters, by_amplitudes = _Gradient.apply(*ctx.saved_tensors, grad, ctx.job, ctx.needs_input_grad[1])
+        return by_parameters, by_amplitudes if ctx.needs_input_grad[1] else None, None
 
     @staticmethod
     def jvp(ctx: Any, directions: Tensor | None, changes: Tensor | None, _: None) -> Tensor:
@@ -131,7 +134,28 @@ class _SpotImage(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
-        raise NotImplementedError("spot_image: a batch of experiments is a loop; only its tangents are batched")
+        raise NotImplementedError(_NO_BATCH)
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient against weights of the pixels; rows of weights are a loop."""
+
+    @staticmethod
+    def forward(parameters: Tensor, amplitudes: Tensor, grad: Tensor, job: Job, table: bool) -> tuple[Tensor, Tensor]:
+        return _gradient(parameters, amplitudes, grad, job, table)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        if in_dims[0] is not None or in_dims[1] is not None:
+            raise NotImplementedError(_NO_BATCH)
+        parameters, amplitudes, grad, job, table = args
+        rows = [_gradient(parameters, amplitudes, g, job, table) for g in grad.movedim(in_dims[2], 0)]
+        by_parameters, by_amplitudes = zip(*rows, strict=True)
+        return (torch.stack(by_parameters), torch.stack(by_amplitudes)), (0, 0)
 
 
 class _Tangents(torch.autograd.Function):
@@ -151,16 +175,13 @@ class _Tangents(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         if in_dims[0] is not None or in_dims[1] is not None:
-            raise NotImplementedError("spot_image: a batch of experiments is a loop; only its tangents are batched")
+            raise NotImplementedError(_NO_BATCH)
         parameters, amplitudes, *tangents, job = args
-        batched = [
+        directions, changes = (
             t if t is None else t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
             for t, d in zip(tangents, in_dims[2:4], strict=True)
-        ]
-        return _tangents(parameters, amplitudes, *batched, job), 0
-
-
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+        )
+        return _tangents(parameters, amplitudes, directions, changes, job), 0
 
 
 def _tangents(
@@ -169,31 +190,29 @@ def _tangents(
     given = next(t for t in (directions, changes) if t is not None)
     along = _array(given.new_zeros(len(given), len(parameters)) if directions is None else directions)
     moving = np.zeros((0, 0)) if changes is None else _array(changes)
-    out = np.empty((len(given), job.count), _NUMPY[job.dtype])
+    out = np.empty((len(given), job.size), _NUMPY[job.dtype])
     common = _arguments(parameters, amplitudes, job)
     rest = (along.astype(out.dtype), moving, bool(along[:, :CAMERA].any()), out)
-    _in_parts(job.count, lambda start, stop: spot_machine_code.tangents(*common, start, stop, *rest))
+    _in_parts(job.size, lambda start, stop: spot_machine_code.tangents(*common, start, stop, *rest))
     return torch.from_numpy(out)
 
 
 def _gradient(
-    parameters: Tensor, amplitudes: Tensor, job: Job, grad: Tensor, table: bool
-) -> tuple[Tensor, Tensor | None]:
+    parameters: Tensor, amplitudes: Tensor, grad: Tensor, job: Job, table: bool
+) -> tuple[Float[Tensor, "parameters"], Float[Tensor, "reflections"]]:
     common = _arguments(parameters, amplitudes, job)
     upstream = grad.detach().to(job.dtype).contiguous().numpy()
-    parts = -(-job.count // PART)
-    size = PART
-    if table and parts * len(amplitudes) > LARGEST_TABLES:
-        parts = max(1, LARGEST_TABLES // len(amplitudes))
-        size = -(-job.count // parts)
+    most = max(1, LARGEST_TABLES // len(amplitudes)) if table else job.size
+    size = max(PART, LANES * -(-job.size // (LANES * most))) if job.size else PART
+    parts = -(-job.size // size)
     sums, tables = np.zeros((parts, len(parameters))), np.zeros((parts, len(amplitudes) if table else 0))
 
     def work(start: int, stop: int) -> None:
         part = start // size
         spot_machine_code.gradient(*common, start, stop, upstream, sums[part], tables[part])
 
-    _in_parts(job.count, work, size)
-    return torch.from_numpy(sums.sum(0)), torch.from_numpy(tables.sum(0)) if table else None
+    _in_parts(job.size, work, size)
+    return torch.from_numpy(sums.sum(0)), torch.from_numpy(tables.sum(0))
 
 
 def _arguments(parameters: Tensor, amplitudes: Tensor, job: Job) -> tuple[Any, ...]:
@@ -223,6 +242,15 @@ def _in_parts(count: int, work: Callable[[int, int], object], size: int = PART) 
 
 
 @cache
-def problem() -> str:
-    """Why this implementation cannot run here; empty if it can."""
+def problem(dtype: torch.dtype) -> str:
+    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
+    try:
+        plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
+        parameters = torch.eye(3).flatten().double()
+        parameters = torch.nn.functional.pad(parameters, (CAMERA, TERMS + TERM - 9))
+        job = Job(torch.zeros(0, 2, dtype=torch.long), 0, 1, plan, dtype)
+        out = np.empty(0, _NUMPY[dtype])
+        spot_machine_code.image(*_arguments(parameters, torch.ones(1), job), 0, 0, out)
+    except Exception as error:  # whatever the compiler has to say must not end the program
+        return f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
     return ""

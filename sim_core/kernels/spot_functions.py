@@ -55,7 +55,8 @@ _ERFC_SINGLE = tuple(
         4.564088760267887e-05,
     )
 )
-_ERFC_DOUBLE, _ERFC_SINGLE = ((c[::2], c[1::2]) for c in (_ERFC_DOUBLE, _ERFC_SINGLE))  # even, odd
+_HALVES_DOUBLE = _ERFC_DOUBLE[::2], _ERFC_DOUBLE[1::2]
+_HALVES_SINGLE = _ERFC_SINGLE[::2], _ERFC_SINGLE[1::2]
 _EXP_DOUBLE = tuple(1 / math.factorial(n) for n in range(13))
 _EXP_SINGLE = tuple(np.float32(1 / math.factorial(n)) for n in range(8))
 _SCALES_DOUBLE = (-600.0, 1 / math.log(2), 0.6931471803691238, 1.9082149292705877e-10, 3.0)
@@ -109,7 +110,7 @@ def exponential(x):
 def scaled_erfc(x):
     """exp(x^2) erfc(x) for x >= 0."""
     three = _by_precision(x, _SCALES_SINGLE, _SCALES_DOUBLE)[4]
-    even, odd = _by_precision(x, _ERFC_SINGLE, _ERFC_DOUBLE)
+    even, odd = _by_precision(x, _HALVES_SINGLE, _HALVES_DOUBLE)
     t = (x - three) / (x + three)
     return _polynomial(t * t, even) + t * _polynomial(t * t, odd)
 

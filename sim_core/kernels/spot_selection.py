@@ -44,17 +44,17 @@ def _against(wanted: str, evaluations: int, device: torch.device, dtype: torch.d
         return f"no compiled kernel in {dtype}"
     if wanted == "auto" and evaluations < WORTHWHILE:
         return "too small for compiling to pay"
-    return _missing()
+    return _missing(dtype)
 
 
 @cache
-def _missing() -> str:
+def _missing(dtype: torch.dtype) -> str:
     """What stands in the way of compiling here."""
     try:
         from . import spot_compiled
     except Exception as error:  # an installation without a compiler, or with a broken one, still works
         return f"{type(error).__name__}: {error}".split("\n")[0]
-    return spot_compiled.problem()
+    return spot_compiled.problem(dtype)
 
 
 @cache
