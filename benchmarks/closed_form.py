@@ -30,7 +30,7 @@ def tensor(values: object) -> torch.Tensor:
 
 
 def experiment(size: int) -> Experiment:
-    """Cubic cell of 100 A, N = 15, mosaic spread 0.5 deg, a table of amplitudes; the detector covers the same angles."""
+    """Cubic cell of 100 A, N = 15, mosaic spread 0.5 deg, a table of amplitudes; the same angles in any size."""
     generator = torch.Generator().manual_seed(1)
     table = 100 * torch.rand(21, 21, 21, generator=generator, dtype=torch.float64)
     return Experiment(
