@@ -146,7 +146,7 @@ def build_simulator(
     if settings.structure_factors.interpolate:
         raise required("structure_factors.interpolate", "false for the closed form", "true")
     blocks, spread = BLOCKS[crystal.shape], settings.simulator.point_spread_px
-    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread)
+    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, settings.simulator.kernel)
 
 
 def _is_used(settings: Settings, name: str) -> bool:
