@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..constants import R_E_SQUARED
-from ..experiment import Beam, Crystal, Experiment, Scan
+from ..experiment import Beam, Crystal, Experiment, Panel, Scan
 from ..kernels.spot_image import Absorption, Camera, spot_image
 from ..kernels.spot_sum import Settings, Spots
 from ..rotations import axis_rotation
