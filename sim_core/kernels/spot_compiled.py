@@ -246,11 +246,9 @@ def problem(dtype: torch.dtype) -> str:
     """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
     try:
         plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
-        parameters = torch.eye(3).flatten().double()
-        parameters = torch.nn.functional.pad(parameters, (CAMERA, TERMS + TERM - 9))
-        job = Job(torch.zeros(0, 2, dtype=torch.long), 0, 1, plan, dtype)
-        out = np.empty(0, _NUMPY[dtype])
-        spot_machine_code.image(*_arguments(parameters, torch.ones(1), job), 0, 0, out)
+        p, inverses, amplitudes = np.zeros(CAMERA + TERMS + TERM), np.zeros((1, 3, 3)), np.zeros(1)
+        out = np.empty(0, _NUMPY[dtype])  # arrays, since tensors that a Jacobian's first call makes are wrapped
+        spot_machine_code.image(np.zeros((0, 2), np.int64), 1, plan, p, inverses, amplitudes, 0, 0, out)
     except Exception as error:  # whatever the compiler has to say must not end the program
         return f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
     return ""

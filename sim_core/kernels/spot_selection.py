@@ -8,7 +8,7 @@ import torch
 KERNELS = ("auto", "eager", "compiled")
 """What can be asked for."""
 
-WORTHWHILE = 1 << 18
+WORTHWHILE = 1 << 16
 """Gaussians in one image from which on ``auto`` takes machine code: below, compiling for the first time costs more
 than it saves. The size alone decides, so that a run takes the same path however often it is repeated."""
 

@@ -81,6 +81,15 @@ def test_the_size_alone_decides(experiment, monkeypatch, caplog):
         ClosedFormBragg(kernel="fast")(experiment)
 
 
+def test_the_first_call_may_be_a_jacobian(experiment, with_crystal, monkeypatch):
+    """What finds out whether there is a compiler runs inside the transformation, then."""
+    spot_selection._missing.cache_clear()
+    spot_compiled.problem.cache_clear()
+    simulator = ClosedFormBragg(kernel="compiled")
+    torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(tensor(0.01))
+    assert spot_selection._missing(torch.float64) == ""
+
+
 def test_without_a_compiler_the_reference_runs(experiment, monkeypatch, caplog):
     spot_selection._say.cache_clear()
     caplog.set_level(logging.INFO, "sim_core.kernels")
