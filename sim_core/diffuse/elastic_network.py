@@ -91,12 +91,13 @@ def find_contacts(
             near &= (d.abs() <= reach).all(-1)
         found.append(torch.cat([i[near, None], j[near, None], d[near]], -1))
     pairs = torch.cat(found)
-    cells = torch.unique(torch.cat([pairs[:, 2:], torch.zeros(1, 3, dtype=torch.long)]), dim=0)
-    cells = cells[cells.abs().sum(-1).argsort(stable=True)]
-    code = {tuple(c): n for n, c in enumerate(cells.tolist())}
-    distinct, inverse = torch.unique(pairs[:, 2:], dim=0, return_inverse=True)
-    place = torch.tensor([code[tuple(c)] for c in distinct.tolist()], dtype=torch.long)[inverse]
-    return Contacts(units, atoms, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), cells, place)
+    width = 2 * int(pairs[:, 2:].abs().max()) + 1 if len(pairs) else 1
+    code = ((pairs[:, 2] * width + pairs[:, 3]) * width + pairs[:, 4]).contiguous()
+    distinct, place = torch.unique(torch.cat([code.new_zeros(1), code]), return_inverse=True)
+    cells = pairs.new_zeros(len(distinct), 3).index_copy(0, place[1:], pairs[:, 2:])
+    order = cells.abs().sum(-1).argsort(stable=True)
+    place = order.argsort()[place[1:]]
+    return Contacts(units, atoms, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), cells[order], place)
 
 
 def rigid_body_hessian(

@@ -6,7 +6,7 @@ in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is
 :math:`|F^\dagger v|^2/\omega^2`: masses cancel, and no eigenvector stands in the way of a derivative.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..form_factors import form_factor
-from .bodies import Bodies, RigidUnits
-from .brillouin import Batch, Wavevectors, batches, separate_wavevectors, unique_wavevectors
+from .bodies import Bodies, RigidUnits, free_sums
+from .brillouin import Batch, Wavevectors, batch, batches, separate_wavevectors, unique_wavevectors
+from .columns import Columns, column_sums, find_columns, level_waves, reciprocal_metric
 from .dynamical_matrix import dynamical_matrix, implicit_inverse, response
 from .elastic_network import Contacts, Springs
-from .structure import Structure, miller_indices
+from .structure import Structure, cell_positions, miller_indices
 
 
 @dataclass(frozen=True)
@@ -69,38 +70,87 @@ class OnePhonon:
         """
         u_iso = structure.b_iso / (8 * torch.pi**2) if u_iso is None else u_iso
         hessian = self.bodies.hessian(structure, self.contacts, springs)
+        hkl = miller_indices(q, structure.basis)
         if wavevectors is None:
-            find = separate_wavevectors if q.requires_grad else unique_wavevectors
-            wavevectors = find(miller_indices(q, structure.basis))
+            wavevectors = (separate_wavevectors if q.requires_grad else unique_wavevectors)(hkl)
+        factors = self.bodies.factors(structure)
+        columns = None if wavevectors.free or factors is None else find_columns(hkl, structure.basis)
+        work = self._free if columns is None or factors is None else partial(self._grid, factors, columns)
+        found = list(work(structure, hessian, q, wavevectors, u_iso))
+        if not found:
+            return q.new_zeros(0)
+        order = torch.cat([points for points, _ in found]).argsort()
+        return torch.cat([intensity for _, intensity in found])[order]
+
+    def _free(
+        self, structure: Structure, hessian: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Points that have nothing in common."""
         size = max(1, self.batch // max(structure.units * structure.atoms, len(hessian[0]) ** 2 // 8))
-        keep = torch.is_grad_enabled() and any(t.requires_grad for t in (hessian, structure.xyz, u_iso, q))
-        parts, order = [], []
         for batch in batches(wavevectors, size):
 
-            def part(*tensors: Tensor, batch: Batch = batch) -> Tensor:
-                return self._batch(structure, batch, *tensors)
+            def part(hessian: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u_iso: Tensor, batch: Batch = batch) -> Tensor:
+                moved = replace(structure, xyz=xyz)
+                F = self.structure_factors(moved, q, u_iso)
+                return self._intensity(moved, F, hessian, kappa, batch)
 
-            arguments = (q[batch.points], batch.kappa, hessian, structure.xyz, u_iso)
-            compute = partial(_Recomputed.apply, part) if keep else part
-            parts.append(compute(*arguments))
-            order.append(batch.points)
-        if not parts:
-            return q.new_zeros(0)
-        back = torch.cat(order).argsort()
-        return torch.cat(parts)[back]
+            yield batch.points, _streamed(part, hessian, q[batch.points], batch.kappa, structure.xyz, u_iso)
 
-    def _batch(
-        self, structure: Structure, batch: Batch, q: Tensor, kappa: Tensor, hessian: Tensor, xyz: Tensor, u_iso: Tensor
+    def _grid(
+        self,
+        factors: Tensor,
+        columns: Columns,
+        structure: Structure,
+        hessian: Tensor,
+        q: Tensor,
+        wavevectors: Wavevectors,
+        u_iso: Tensor,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Points of a grid, column by column."""
+        by_kind = structure.form_factors.kind.argsort(stable=True)
+        atoms = replace(structure.form_factors, kind=structure.form_factors.kind[by_kind])
+        fractional = (cell_positions(structure) @ torch.linalg.inv(structure.basis))[:, by_kind]
+        u_iso, metric = u_iso[by_kind], reciprocal_metric(structure.basis)
+        factors = (factors * structure.weight[:, None])[:, by_kind]
+        waves = level_waves(fractional, u_iso, factors, columns, metric, self.dtype)
+        levels = len(columns.levels)
+        width = max(1, min(self.batch // fractional[..., 0].numel(), self.batch // (4 * len(hessian[0]) * levels)))
+        by_column = columns.column.argsort(stable=True)
+        ends = torch.bincount(columns.column, minlength=len(columns.pairs)).cumsum(0).tolist()
+        for start in range(0, len(ends), width):
+            chosen = slice(start, min(start + width, len(ends)))
+            points = by_column[ends[start - 1] if start else 0 : ends[chosen.stop - 1]]
+            here = batch(wavevectors, points)
+            points = here.points
+            place = (columns.column[points] - start) * levels + columns.level[points]
+
+            def part(
+                hessian: Tensor,
+                fractional: Tensor,
+                u_iso: Tensor,
+                waves: Tensor,
+                here: Batch = here,
+                place: Tensor = place,
+                chosen: slice = chosen,
+            ) -> Tensor:
+                sums = column_sums(fractional, u_iso, waves, columns, chosen, metric, atoms)
+                F = self.bodies.structure_factors(q[here.points], sums.flatten(0, 1)[place])
+                return self._intensity(structure, F, hessian, here.kappa, here)
+
+            yield points, _streamed(part, hessian, fractional, u_iso, waves)
+
+    def _intensity(
+        self, structure: Structure, F: Tensor, hessian: Tensor, kappa: Tensor, batch: Batch
     ) -> Float[Tensor, "n"]:
-        """Intensity of a batch of points."""
-        structure = replace(structure, xyz=xyz)
-        F = self.structure_factors(structure, q, u_iso)
-        flip = batch.flipped != self.conjugate
-        F = torch.complex(F.real, torch.where(flip[:, None], -F.imag, F.imag)).to(torch.complex128)
+        """Intensity of a batch of points from their structure factors."""
         K = dynamical_matrix(hessian, self.contacts.cells, kappa)
         at_bragg = ((kappa - torch.round(kappa)).detach().abs() < self.bragg_tolerance).all(-1)
         known = response(K.detach(), self.bodies.translations(structure), at_bragg, self.finite_at_bragg)
-        return quadratic_form(F, K, known.inverse, known.singular, batch)
+        conjugated = (batch.flipped != self.conjugate)[:, None, None]
+        K, inverse = (torch.where(conjugated, m.conj(), m) for m in (K[batch.row], known.inverse[batch.row]))
+        singular = known.singular[batch.row].repeat_interleave(batch.width)[batch.place]
+        intensity = quadratic_form(F.to(K.dtype), K, inverse, batch)
+        return torch.where(singular, torch.nan, intensity)
 
     def structure_factors(
         self, structure: Structure, q: Float[Tensor, "points 3"], u_iso: Float[Tensor, "atoms"]
@@ -109,8 +159,15 @@ class OnePhonon:
         q2 = q.square().sum(-1)
         atoms = structure.form_factors
         f = form_factor(q2 / (16 * torch.pi**2), atoms.a, atoms.b, atoms.c)[:, atoms.kind]
-        amplitude = f * structure.weight * torch.exp(-0.5 * q2[:, None] * u_iso)
-        return self.bodies.structure_factors(q, amplitude.to(self.dtype), structure)
+        amplitude = (f * structure.weight * torch.exp(-0.5 * q2[:, None] * u_iso)).to(self.dtype)
+        sums = free_sums(q, cell_positions(structure), amplitude, self.bodies.factors(structure))
+        return self.bodies.structure_factors(q, sums)
+
+
+def _streamed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """A value whose intermediate results are not kept for the backward pass."""
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return _Recomputed.apply(function, *tensors) if keep else function(*tensors)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -136,33 +193,62 @@ class _Recomputed(torch.autograd.Function):
 
 def quadratic_form(
     F: Complex[Tensor, "n M"],
-    K: Complex[Tensor, "k M M"],
-    inverse: Complex[Tensor, "k M M"],
-    singular: Bool[Tensor, "k"],
+    K: Complex[Tensor, "rows M M"],
+    inverse: Complex[Tensor, "rows M M"],
     batch: Batch,
 ) -> Float[Tensor, "n"]:
     r""":math:`F^\dagger K^{-1} F` with its exact first derivative from an inverse that is held constant.
 
-    With :math:`x = K^{-1} F` the derivative is :math:`2\,\mathrm{Re}\,x^\dagger dF - x^\dagger dK\,x`. The stationary
-    form :math:`2\,\mathrm{Re}\,x^\dagger F - x^\dagger K x` has this value and this derivative with x held constant.
+    With :math:`x = K^{-1} F` the derivative is :math:`2\,\mathrm{Re}\,x^\dagger dF - x^\dagger dK\,x`.
 
     Args:
         F: Structure factors of the points.
-        K: Dynamical matrices of the batch.
+        K: Dynamical matrix of each row of points.
         inverse: Their inverses.
-        singular: Matrices without an inverse: their points are NaN.
-        batch: Which point belongs to which matrix.
+        batch: Which point stands where in the rows.
     """
-    size = F.shape[-1]
-    rows = len(batch.row_kappa)
-    padded = F.new_zeros(rows * batch.width, size)
-    padded = padded.index_copy(0, batch.place, F.detach()).reshape(rows, batch.width, size)
-    x = padded @ inverse.transpose(-1, -2)[batch.row_kappa]
-    strain = (x.conj() * (x @ K.transpose(-1, -2)[batch.row_kappa])).real.sum(-1).flatten()[batch.place]
-    x = x.flatten(0, 1)[batch.place]
-    work = (x.real * F.real + x.imag * F.imag).sum(-1)
-    none = singular[batch.row_kappa].repeat_interleave(batch.width)[batch.place]
-    return torch.where(none, torch.nan, 2 * work - strain)
+    rows = F.new_zeros(len(K) * batch.width, F.shape[-1]).index_copy(0, batch.place, F)
+    value, _ = _QuadraticForm.apply(rows.reshape(len(K), batch.width, -1), K, inverse)
+    return value.flatten()[batch.place]
+
+
+class _QuadraticForm(torch.autograd.Function):
+    """Values for rows of F, and x = K^-1 F, which all derivatives are made of."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(F: Tensor, K: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        x = F @ inverse.transpose(-1, -2)
+        return _real_product(x, F), x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, Tensor, None]:
+        (x,) = ctx.saved_tensors
+        weighted = x * gradient[..., None]
+        return 2 * weighted, -weighted.transpose(-1, -2) @ x.conj(), None
+
+    @staticmethod
+    def jvp(ctx: Any, dF: Tensor | None, dK: Tensor | None, _: Any) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        change = torch.zeros_like(x.real[..., 0])
+        if dF is not None:
+            change = change + 2 * _real_product(x, dF)
+        if dK is not None:
+            change = change - _real_product(x, x @ dK.transpose(-1, -2))
+        return change, None
+
+
+def _real_product(x: Complex[Tensor, "*batch M"], y: Complex[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]:
+    """Re x^H y."""
+    return (torch.view_as_real(x) * torch.view_as_real(y.resolve_conj())).sum((-2, -1))
 
 
 def covariance(
