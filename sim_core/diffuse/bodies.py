@@ -65,7 +65,7 @@ class RigidUnits:
 
     def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
         """The same shift of every unit."""
-        one = torch.eye(6, 3, dtype=structure.xyz.dtype).repeat(structure.units, 1)
+        one = torch.eye(6, 3, dtype=structure.xyz.dtype, device=structure.xyz.device).repeat(structure.units, 1)
         return one / structure.units**0.5
 
     def factors(self, structure: Structure) -> Float[Tensor, "units atoms 4"]:
@@ -86,14 +86,14 @@ class RigidUnits:
     def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         r""":math:`\tfrac13 \mathrm{tr}\,A_j C A_j^T`, A = (1 | S(s))."""
         s = self.lever_arms(cell_positions(structure))
-        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         own = covariance.reshape(structure.units, 6, structure.units, 6).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
         return torch.einsum("ujxa,uab,ujxb->j", a, own, a) / (3 * structure.units)
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
         """Masses and moments of inertia of the units."""
         s = self.lever_arms(cell_positions(structure))
-        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         blocks = torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a)
         inertia: Tensor = torch.block_diag(*blocks)
         return inertia
@@ -110,7 +110,7 @@ class SingleAtoms:
     def translations(self, structure: Structure) -> Float[Tensor, "M 1"]:
         """The same shift of every atom."""
         size = structure.units * structure.atoms
-        return torch.full((size, 1), size**-0.5, dtype=structure.xyz.dtype)
+        return structure.xyz.new_full((size, 1), size**-0.5)
 
     def factors(self, structure: Structure) -> None:
         """Every atom counts by itself."""

@@ -63,7 +63,7 @@ def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
     flipped = different.any(-1) & (mirrored.gather(-1, first) < key.gather(-1, first))[:, 0]
     index = unique_rows(torch.where(flipped[:, None], mirrored, key))
     count = int(index.max()) + 1 if len(index) else 0
-    last = torch.zeros(count, dtype=torch.long).scatter(0, index, torch.arange(len(index)))
+    last = index.new_zeros(count).scatter(0, index, torch.arange(len(index), device=index.device))
     kappa = torch.where(flipped[last, None], -hkl[last], hkl[last])
     return Wavevectors(kappa - torch.round(kappa), index, flipped)
 
@@ -71,12 +71,13 @@ def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
 def separate_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
     """Every point with a wavevector of its own, as a differentiable function of its indices."""
     kappa = hkl - torch.round(hkl.detach())
-    return Wavevectors(kappa, torch.arange(len(hkl)), torch.zeros(len(hkl), dtype=torch.bool), True)
+    own = torch.arange(len(hkl), device=hkl.device)
+    return Wavevectors(kappa, own, torch.zeros_like(own, dtype=torch.bool), True)
 
 
 def unique_rows(rows: Int[Tensor, "points columns"]) -> Int[Tensor, "points"]:
     """Number the distinct rows; one sort for each column, much faster than sorting rows."""
-    index = torch.zeros(len(rows), dtype=torch.long)
+    index = rows.new_zeros(len(rows), dtype=torch.long)
     for column in rows.unbind(-1):
         values, rank = torch.unique(column, return_inverse=True)
         index = torch.unique(index * len(values) + rank, return_inverse=True)[1]
@@ -112,13 +113,13 @@ def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations
         raise ValueError(f"fold: expected points on a grid of {rates} for each reciprocal cell, got others")
     n = whole.long()
     width = 2 * 3 * int(n.abs().max()) + 1 if len(n) else 1
-    best = torch.zeros(len(n), dtype=torch.long)
-    for operation in operations:
+    best = n.new_zeros(len(n))
+    for operation in operations.to(n.device):
         h, k, l = (n @ operation).unbind(-1)
         best = torch.maximum(best, ((h * width + k) * width + l).abs())
     _, index = torch.unique(best, return_inverse=True)
-    points = torch.zeros(int(index.max()) + 1 if len(n) else 0, dtype=torch.long)
-    return Folding(points.scatter(0, index, torch.arange(len(n))), index)
+    points = index.new_zeros(int(index.max()) + 1 if len(n) else 0)
+    return Folding(points.scatter(0, index, torch.arange(len(n), device=n.device)), index)
 
 
 class Batch(NamedTuple):
@@ -149,10 +150,10 @@ def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
         size: Points in each batch.
     """
     order = wavevectors.group.argsort(stable=True)
-    return [batch(wavevectors, points) for points in order.split(size)] if len(order) else []
+    return [make_batch(wavevectors, points) for points in order.split(size)] if len(order) else []
 
 
-def batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:
+def make_batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:
     """A batch of points; rows are filled to at least a half on average.
 
     Args:
@@ -164,7 +165,7 @@ def batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:
     here, row = torch.unique_consecutive(values // 2, return_inverse=True)
     width = -(-len(points) // len(values))
     rows = -(-counts // width)
-    slot = torch.arange(len(points)) - (counts.cumsum(0) - counts)[run]
+    slot = torch.arange(len(points), device=points.device) - (counts.cumsum(0) - counts)[run]
     first = (rows.cumsum(0) - rows)[run] + slot // width
     return Batch(
         points[order],

@@ -8,6 +8,8 @@ so a sum over atoms at all points is a product of two matrices, one product for 
 the two indices, a level a value of the third. Which axis is the third is a matter of the cell and of the points.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from ..form_factors import FormFactors, form_factor
 from .brillouin import RESOLUTION, unique_rows
+from .structure import Structure, cell_positions
 
 SPARSE = 8
 """A grid of which less than one point in this number is wanted is not worth its products."""
@@ -77,71 +80,95 @@ def reciprocal_metric(basis: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:
     return 4 * torch.pi**2 * inverse.T @ inverse
 
 
+class Scatterers(NamedTuple):
+    """Atoms sorted by their kind.
+
+    Attributes:
+        fractional: Positions in fractions of the cell.
+        u_iso: Mean square displacements [A^2], the same in every unit.
+        form_factors: Scattering power.
+        metric: From :func:`reciprocal_metric`.
+    """
+
+    fractional: Float[Tensor, "units atoms 3"]
+    u_iso: Float[Tensor, "atoms"]
+    form_factors: FormFactors
+    metric: Float[Tensor, "3 3"]
+
+
+def sorted_scatterers(structure: Structure, u_iso: Float[Tensor, "atoms"]) -> tuple[Scatterers, Int[Tensor, "atoms"]]:
+    """Atoms of a structure sorted by their kind, and their order.
+
+    Args:
+        structure: The crystal.
+        u_iso: Mean square displacements [A^2].
+    """
+    table = structure.form_factors
+    order = table.kind.argsort(stable=True)
+    fractional = (cell_positions(structure) @ torch.linalg.inv(structure.basis))[:, order]
+    metric = reciprocal_metric(structure.basis)
+    return Scatterers(fractional, u_iso[order], replace(table, kind=table.kind[order]), metric), order
+
+
+def enumerate_columns(columns: Columns, size: int) -> Iterator[tuple[int, Int[Tensor, "n"]]]:
+    """First of some columns at a time, and the points in them.
+
+    Args:
+        columns: All of them.
+        size: Columns at a time.
+    """
+    order = columns.column.argsort(stable=True)
+    ends = torch.bincount(columns.column, minlength=len(columns.pairs)).cumsum(0).tolist()
+    begin = 0
+    for start in range(0, len(ends), size):
+        end = ends[min(start + size, len(ends)) - 1]
+        yield start, order[begin:end]
+        begin = end
+
+
 def level_waves(
-    fractional: Float[Tensor, "units atoms 3"],
-    u_iso: Float[Tensor, "atoms"],
-    factors: Float[Tensor, "units atoms factors"],
-    columns: Columns,
-    metric: Float[Tensor, "3 3"],
-    dtype: torch.dtype,
+    atoms: Scatterers, factors: Float[Tensor, "units atoms factors"], columns: Columns, dtype: torch.dtype
 ) -> Complex[Tensor, "units atoms products"]:
     """Waves E at every level, times each of the factors; the levels of one factor stand together.
 
     Args:
-        fractional: Atoms in fractions of the cell.
-        u_iso: Their mean square displacements [A^2].
+        atoms: The atoms.
         factors: What is summed.
         columns: The points.
-        metric: From :func:`reciprocal_metric`.
         dtype: Precision of the result.
     """
     axis, levels = columns.axes[2], columns.levels
-    height = torch.exp(-0.5 * metric[axis, axis] * u_iso[:, None] * levels.square())
-    cosine, sine = turns(fractional[..., axis, None] * levels, dtype)
+    height = torch.exp(-0.5 * atoms.metric[axis, axis] * atoms.u_iso[:, None] * levels.square())
+    cosine, sine = turns(atoms.fractional[..., axis, None] * levels, dtype)
     heights = factors.to(dtype)[..., None] * height.to(dtype)[:, None]
-    wave = torch.complex(heights * cosine[..., None, :], heights * sine[..., None, :])
-    return wave.flatten(2)
+    return torch.complex(heights * cosine[..., None, :], heights * sine[..., None, :]).flatten(2)
 
 
 def column_sums(
-    fractional: Float[Tensor, "units atoms 3"],
-    u_iso: Float[Tensor, "atoms"],
-    waves: Complex[Tensor, "units atoms products"],
-    columns: Columns,
-    chosen: slice,
-    metric: Float[Tensor, "3 3"],
-    form_factors: FormFactors,
+    atoms: Scatterers, waves: Complex[Tensor, "units atoms products"], columns: Columns, chosen: slice
 ) -> Complex[Tensor, "columns levels units factors"]:
-    r"""Sums :math:`\sum_j f_j e^{-q^2 U_j/2} e^{iq \cdot x_j} t_j` over the atoms of each unit at all levels of columns.
+    r"""Sums :math:`\sum_j f_j e^{-q^2 U_j/2} e^{iq \cdot x_j} t_j` over the atoms of each unit, at all levels.
 
     Args:
-        fractional: Atoms in fractions of the cell, sorted by their kind.
-        u_iso: Their mean square displacements [A^2].
-        waves: From :func:`level_waves`.
+        atoms: The atoms.
+        waves: From :func:`level_waves`, with the factors t.
         columns: The points.
         chosen: Which columns.
-        metric: From :func:`reciprocal_metric`.
-        form_factors: Of the atoms, sorted by their kind.
     """
-    first, second, axis = columns.axes
+    pair, axis = list(columns.axes[:2]), columns.axes[2]
     pairs, levels = columns.pairs[chosen], columns.levels
-    within = metric[[[first, first], [second, second]], [[first, second], [first, second]]]
-    square = torch.einsum("ca,ab,cb->c", pairs, within, pairs)
-    dtype = waves.real.dtype
-    height = torch.exp(-0.5 * square[:, None] * u_iso).to(dtype)
-    cosine, sine = turns(pairs @ fractional[..., [first, second]].transpose(-1, -2), dtype)
+    square = torch.einsum("ca,ab,cb->c", pairs, atoms.metric[pair][:, pair], pairs)
+    height = torch.exp(-0.5 * square[:, None] * atoms.u_iso).to(waves.real.dtype)
+    cosine, sine = turns(pairs @ atoms.fractional[..., pair].transpose(-1, -2), height.dtype)
     pair_waves = torch.complex(height * cosine, height * sine)
-    stol2 = (square[:, None] + metric[axis, axis] * levels.square()) / (16 * torch.pi**2)
-    scattering = form_factor(stol2.flatten(), form_factors.a, form_factors.b, form_factors.c).to(dtype)
-    counts = torch.bincount(form_factors.kind, minlength=len(form_factors.c)).tolist()
-    parts = zip(pair_waves.split(counts, 2), waves.split(counts, 1), scattering.unbind(1), counts, strict=True)
-    total = None
-    for left, right, f, count in parts:
-        if count:
-            sums = torch.view_as_real(left @ right).reshape(*left.shape[:2], -1, 2 * len(levels))
-            f = f.reshape(-1, 1, len(levels)).repeat_interleave(2, -1)
-            total = sums * f if total is None else torch.addcmul(total, sums, f)
-    assert total is not None
+    stol2 = (square[:, None] + atoms.metric[axis, axis] * levels.square()) / (16 * torch.pi**2)
+    table = atoms.form_factors
+    scattering = form_factor(stol2.flatten(), table.a, table.b, table.c).to(height.dtype)
+    counts = torch.bincount(table.kind, minlength=len(table.c)).tolist()
+    total = torch.zeros((), dtype=height.dtype, device=height.device)
+    for left, right, f in zip(pair_waves.split(counts, 2), waves.split(counts, 1), scattering.unbind(1), strict=True):
+        sums = torch.view_as_real(left @ right).reshape(*left.shape[:2], -1, 2 * len(levels))
+        total = torch.addcmul(total, sums, f.reshape(-1, 1, len(levels)).repeat_interleave(2, -1))
     return torch.view_as_complex(total.unflatten(-1, (-1, 2))).permute(1, 3, 0, 2)
 
 
@@ -149,6 +176,5 @@ def turns(
     revolutions: Float[Tensor, "*batch"], dtype: torch.dtype
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Cosine and sine of angles in revolutions; whole ones are taken out in double precision."""
-    angle = 2 * torch.pi * (revolutions - torch.round(revolutions.detach()))
-    angle = angle.to(dtype)
+    angle = (2 * torch.pi * (revolutions - torch.round(revolutions.detach()))).to(dtype)
     return angle.cos(), angle.sin()

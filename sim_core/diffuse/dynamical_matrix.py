@@ -59,13 +59,15 @@ def response(
     """
     size = matrices.diagonal(dim1=-1, dim2=-2).real.amax(-1)
     uniform = (translations @ translations.T).to(matrices)
-    others = torch.eye(len(uniform), dtype=matrices.dtype) - uniform
+    others = torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device) - uniform
     deflated = others @ matrices @ others + size[:, None, None] * uniform
     regular = torch.where(at_bragg[:, None, None], deflated, matrices)
     factor, info = torch.linalg.cholesky_ex(regular)
     pivots = factor.diagonal(dim1=-1, dim2=-2).real.square()
     singular = (info != 0) | ~(pivots.amin(-1) > SINGULAR * size)
-    factor = torch.where(singular[:, None, None], torch.eye(len(uniform), dtype=matrices.dtype), factor)
+    factor = torch.where(
+        singular[:, None, None], torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device), factor
+    )
     inverse = torch.cholesky_inverse(factor)
     inverse = torch.where(at_bragg[:, None, None], others @ inverse @ others, inverse)
     if finite and bool(singular.any()):
@@ -137,7 +139,7 @@ def dispersion(
     Returns:
         Wavevectors in units of the reciprocal cell, and frequencies.
     """
-    t = torch.arange(steps, dtype=corners.dtype)[:, None] / steps
+    t = torch.arange(steps, dtype=corners.dtype, device=corners.device)[:, None] / steps
     lines = [start + t * (end - start) for start, end in pairwise(corners)]
     kappa = torch.cat([*lines, corners[-1:]])
     return kappa, normal_modes(dynamical_matrix(hessian, cells, kappa), mass).omega
@@ -149,5 +151,5 @@ def density_of_states(omega: Float[Tensor, "k M"], bins: int) -> tuple[Float[Ten
     Returns:
         Edges of the bins, and modes for each unit of frequency.
     """
-    density, edges = torch.histogram(omega.flatten(), bins)
+    density, edges = torch.histogram(omega.flatten().cpu(), bins)
     return edges, density / len(omega) / (edges[1] - edges[0])

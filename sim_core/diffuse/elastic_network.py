@@ -76,13 +76,13 @@ def find_contacts(
     sorted_box, order = _flat(box, boxes).sort(stable=True)
     found = []
     for offset in product(*(range(-s, s + 1) for s in steps.tolist())):
-        there = box + torch.tensor(offset)
+        there = box + torch.tensor(offset, device=x.device)
         cell = torch.div(there, boxes, rounding_mode="floor")
         target = _flat(there - cell * boxes, boxes)
         begin = torch.searchsorted(sorted_box, target)
         count = torch.searchsorted(sorted_box, target, right=True) - begin
-        i = torch.repeat_interleave(torch.arange(len(x)), count)
-        rank = torch.arange(len(i)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        i = torch.repeat_interleave(torch.arange(len(x), device=x.device), count)
+        rank = torch.arange(len(i), device=x.device) - torch.repeat_interleave(count.cumsum(0) - count, count)
         j = order[begin[i] + rank]
         d = cell[i] + home[i] - home[j]
         near = (x[j] + d.to(x) @ basis - x[i]).norm(dim=-1) <= cutoff
@@ -132,7 +132,7 @@ def expand_moments(moments: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batc
 
     .. math:: A_i^T A_j = \begin{pmatrix} 1 & S(s_j) \\ S(s_i)^T & (s_i \cdot s_j) 1 - s_j s_i^T \end{pmatrix}
     """
-    eye = torch.eye(3, dtype=moments.dtype)
+    eye = torch.eye(3, dtype=moments.dtype, device=moments.device)
     tensor = moments[..., 1:, 1:]
     trace = tensor.diagonal(dim1=-1, dim2=-2).sum(-1)
     top = torch.cat([moments[..., :1, :1] * eye, skew(moments[..., 0, 1:])], -1)

@@ -8,18 +8,17 @@ in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..form_factors import form_factor
 from .bodies import Bodies, RigidUnits, free_sums
-from .brillouin import Batch, Wavevectors, batch, batches, separate_wavevectors, unique_wavevectors
-from .columns import Columns, column_sums, find_columns, level_waves, reciprocal_metric
+from .brillouin import Batch, Wavevectors, batches, make_batch, separate_wavevectors, unique_wavevectors
+from .columns import Columns, column_sums, enumerate_columns, find_columns, level_waves, sorted_scatterers
 from .dynamical_matrix import dynamical_matrix, implicit_inverse, response
 from .elastic_network import Contacts, Springs
 from .structure import Structure, cell_positions, miller_indices
@@ -75,8 +74,11 @@ class OnePhonon:
             wavevectors = (separate_wavevectors if q.requires_grad else unique_wavevectors)(hkl)
         factors = self.bodies.factors(structure)
         columns = None if wavevectors.free or factors is None else find_columns(hkl, structure.basis)
-        work = self._free if columns is None or factors is None else partial(self._grid, factors, columns)
-        found = list(work(structure, hessian, q, wavevectors, u_iso))
+        if columns is None or factors is None:
+            parts = self._free(structure, hessian, q, wavevectors, u_iso)
+        else:
+            parts = self._grid(structure, hessian, q, wavevectors, u_iso, factors, columns)
+        found = list(parts)
         if not found:
             return q.new_zeros(0)
         order = torch.cat([points for points, _ in found]).argsort()
@@ -85,59 +87,50 @@ class OnePhonon:
     def _free(
         self, structure: Structure, hessian: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Points that have nothing in common."""
+        """Points that have nothing but wavevectors in common, and their intensities."""
         size = max(1, self.batch // max(structure.units * structure.atoms, len(hessian[0]) ** 2 // 8))
         for batch in batches(wavevectors, size):
 
-            def part(hessian: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u_iso: Tensor, batch: Batch = batch) -> Tensor:
-                moved = replace(structure, xyz=xyz)
-                F = self.structure_factors(moved, q, u_iso)
-                return self._intensity(moved, F, hessian, kappa, batch)
+            def part(hessian: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u: Tensor, batch: Batch = batch) -> Tensor:
+                F = self.structure_factors(replace(structure, xyz=xyz), q, u)
+                return self._intensity(structure, F, hessian, kappa, batch)
 
             yield batch.points, _streamed(part, hessian, q[batch.points], batch.kappa, structure.xyz, u_iso)
 
     def _grid(
         self,
-        factors: Tensor,
-        columns: Columns,
         structure: Structure,
         hessian: Tensor,
         q: Tensor,
         wavevectors: Wavevectors,
         u_iso: Tensor,
+        factors: Tensor,
+        columns: Columns,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Points of a grid, column by column."""
-        by_kind = structure.form_factors.kind.argsort(stable=True)
-        atoms = replace(structure.form_factors, kind=structure.form_factors.kind[by_kind])
-        fractional = (cell_positions(structure) @ torch.linalg.inv(structure.basis))[:, by_kind]
-        u_iso, metric = u_iso[by_kind], reciprocal_metric(structure.basis)
-        factors = (factors * structure.weight[:, None])[:, by_kind]
-        waves = level_waves(fractional, u_iso, factors, columns, metric, self.dtype)
+        """Points of a grid, some columns at a time, and their intensities."""
+        atoms, order = sorted_scatterers(structure, u_iso)
+        waves = level_waves(atoms, (factors * structure.weight[:, None])[:, order], columns, self.dtype)
         levels = len(columns.levels)
-        width = max(1, min(self.batch // fractional[..., 0].numel(), self.batch // (4 * len(hessian[0]) * levels)))
-        by_column = columns.column.argsort(stable=True)
-        ends = torch.bincount(columns.column, minlength=len(columns.pairs)).cumsum(0).tolist()
-        for start in range(0, len(ends), width):
-            chosen = slice(start, min(start + width, len(ends)))
-            points = by_column[ends[start - 1] if start else 0 : ends[chosen.stop - 1]]
-            here = batch(wavevectors, points)
-            points = here.points
-            place = (columns.column[points] - start) * levels + columns.level[points]
+        size = max(1, self.batch // max(structure.units * structure.atoms, 4 * len(hessian[0]) * levels))
+        for start, points in enumerate_columns(columns, size):
+            batch = make_batch(wavevectors, points)
+            place = (columns.column[batch.points] - start) * levels + columns.level[batch.points]
 
             def part(
                 hessian: Tensor,
                 fractional: Tensor,
-                u_iso: Tensor,
+                u: Tensor,
                 waves: Tensor,
-                here: Batch = here,
+                batch: Batch = batch,
                 place: Tensor = place,
-                chosen: slice = chosen,
+                start: int = start,
             ) -> Tensor:
-                sums = column_sums(fractional, u_iso, waves, columns, chosen, metric, atoms)
-                F = self.bodies.structure_factors(q[here.points], sums.flatten(0, 1)[place])
-                return self._intensity(structure, F, hessian, here.kappa, here)
+                moved = atoms._replace(fractional=fractional, u_iso=u)
+                sums = column_sums(moved, waves, columns, slice(start, start + size)).flatten(0, 1)[place]
+                F = self.bodies.structure_factors(q[batch.points], sums)
+                return self._intensity(structure, F, hessian, batch.kappa, batch)
 
-            yield points, _streamed(part, hessian, fractional, u_iso, waves)
+            yield batch.points, _streamed(part, hessian, atoms.fractional, atoms.u_iso, waves)
 
     def _intensity(
         self, structure: Structure, F: Tensor, hessian: Tensor, kappa: Tensor, batch: Batch
