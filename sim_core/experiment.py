@@ -25,6 +25,8 @@ class Beam:
         fluence: Photons per m^2 over the exposure.
         kahn: Kahn polarisation factor; ``None`` leaves the polarisation factor out.
         polarization_axis: Main direction of the electric field.
+        divergence: Standard deviation of the direction about each transverse axis [rad], Gaussian; ``None`` for none.
+        bandwidth: Relative standard deviation of the wavelength, Gaussian; ``None`` for none.
     """
 
     direction: Float[Tensor, "sources 3"]
@@ -33,6 +35,8 @@ class Beam:
     fluence: Float[Tensor, ""]
     kahn: Float[Tensor, ""] | None
     polarization_axis: Float[Tensor, "3"]
+    divergence: Float[Tensor, ""] | None = None
+    bandwidth: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,15 @@ class Crystal:
         orientation: Rotation U of A = U B before the misset.
         misset: Rotations about lab x, then y, then z [rad], applied after ``orientation``.
         n_cells: Number of unit cells of a block along a, b, c.
-        mosaic_spread: Largest misorientation of a block [rad].
+        mosaic_spread: Largest misorientation of a block [rad]; three numbers for rotations about the Cartesian axes
+            of the crystal (a* along x, b* in the xy plane).
     """
 
     cell: Float[Tensor, "6"]
     orientation: Float[Tensor, "3 3"]
     misset: Float[Tensor, "3"]
     n_cells: Float[Tensor, "3"]
-    mosaic_spread: Float[Tensor, ""]
+    mosaic_spread: Float[Tensor, "*axes"]
 
     @classmethod
     def from_matrix(
@@ -112,7 +117,7 @@ class Crystal:
         reciprocal: Float[Tensor, "3 3"],
         misset: Float[Tensor, "3"],
         n_cells: Float[Tensor, "3"],
-        mosaic_spread: Float[Tensor, ""],
+        mosaic_spread: Float[Tensor, "*axes"],
     ) -> "Crystal":
         """A crystal from its matrix A (columns a*, b*, c* [1/A]).
 
@@ -123,9 +128,14 @@ class Crystal:
         return cls(cell, orientation, misset, n_cells, mosaic_spread)
 
     @property
+    def rotation(self) -> Float[Tensor, "3 3"]:
+        """R(misset) U: from the Cartesian axes of the crystal to the laboratory."""
+        return xyz_rotation(self.misset) @ self.orientation
+
+    @property
     def reciprocal(self) -> Float[Tensor, "3 3"]:
         """A = R(misset) U B: columns a*, b*, c* [1/A]."""
-        return xyz_rotation(self.misset) @ self.orientation @ reciprocal_basis(self.cell)
+        return self.rotation @ reciprocal_basis(self.cell)
 
     @property
     def direct(self) -> Float[Tensor, "3 3"]:
@@ -141,11 +151,13 @@ class Scan:
         axis: Unit vector of the spindle.
         phi: Angles [rad].
         weight: Share of each angle in the exposure; their sum is one.
+        width: Range that each step covers, half of it on either side [rad]; ``None`` for a still.
     """
 
     axis: Float[Tensor, "3"]
     phi: Float[Tensor, "steps"]
     weight: Float[Tensor, "steps"]
+    width: Float[Tensor, ""] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,11 +168,13 @@ class StructureFactors:
         table: |F| of the indices in the box.
         h_min: Lowest h, k, l of the box.
         default: |F| of every reflection outside the box.
+        b_iso: Overall displacement factor [A^2], |F| exp(-B s^2/4) at s = 1/d; ``None`` for none.
     """
 
     table: Float[Tensor, "h k l"]
     h_min: Int[Tensor, "3"]
     default: Float[Tensor, ""]
+    b_iso: Float[Tensor, ""] | None = None
 
     @classmethod
     def constant(cls, value: Float[Tensor, ""]) -> "StructureFactors":

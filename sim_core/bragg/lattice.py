@@ -191,6 +191,30 @@ class Gauss(_ReciprocalWidth):
 
 
 @dataclass(frozen=True)
+class Gaussian(_Quadratic):
+    r"""Blocks whose interference function is a Gaussian with the peak and the integral of the parallelepiped's.
+
+    .. math:: |F_\mathrm{latt}|^2 = (N_a N_b N_c)^2 e^{-\pi \sum_i N_i^2 x_i^2}
+
+    The standard deviation along each axis is :math:`1/(N_i \sqrt{2\pi})`.
+    """
+
+    fudge: float = 1.0
+
+    def amplitude(self, n_cells: Float[Tensor, "3"]) -> Float[Tensor, ""]:
+        """(N_a N_b N_c)^2."""
+        return n_cells.prod() ** 2
+
+    def parameters(self, n_cells: Float[Tensor, "3"], reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "parameters"]:
+        """The diagonal form f N_i^2."""
+        return torch.diag(self.fudge * n_cells**2).flatten()
+
+    def _radial(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        value = torch.exp(-math.pi * t)
+        return value, -math.pi * value
+
+
+@dataclass(frozen=True)
 class Tophat(_ReciprocalWidth):
     """Spots of constant intensity inside t < 0.3969, nothing outside; its slope is zero wherever it exists.
 
@@ -203,8 +227,9 @@ class Tophat(_ReciprocalWidth):
         return (t < 0.3969).to(t.dtype), torch.zeros_like(t)
 
 
-SHAPES: dict[str, type[Square] | type[Round] | type[Gauss] | type[Tophat]] = {
+SHAPES: dict[str, type[Square] | type[Round] | type[Gaussian] | type[Gauss] | type[Tophat]] = {
     "square": Square,
+    "gaussian": Gaussian,
     "round": Round,
     "gauss": Gauss,
     "tophat": Tophat,

@@ -7,7 +7,7 @@ w; the spread scales them, so that an image is a smooth function of it.
 
 import math
 from itertools import islice, product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +23,39 @@ SIGMA_PER_SPREAD = math.sqrt(math.gamma(1 / 2) * math.gamma(5 / 3) / math.gamma(
 This is sqrt(E[w^2] / 3) with E[w^2] = B(1/2, 5/3) / 2."""
 
 
+Misorientation = Literal["cap", "normal"]
+"""Distributions of the misorientation: the reference program's, or a normal one about each axis."""
+
+
 class DomainSample(NamedTuple):
-    """Misorientations relative to the mosaic spread: unit axes, angles in [0, 1] and weights of sum one."""
+    """Misorientations relative to the mosaic spread: unit axes, angles (in [0, 1] for a cap), weights of sum one."""
 
     axes: Float[Tensor, "domains 3"]
     angles: Float[Tensor, "domains"]
     weights: Float[Tensor, "domains"]
 
 
-def domain_rotations(sample: DomainSample, spread: Float[Tensor, ""]) -> Float[Tensor, "domains 3 3"]:
-    """Rotation matrices of the blocks of a crystal with the given mosaic spread [rad]."""
-    return axis_rotation(sample.axes, spread * sample.angles)
+def domain_rotations(sample: DomainSample, spread: Float[Tensor, "*axes"]) -> Float[Tensor, "domains 3 3"]:
+    """Rotation matrices of the blocks of a crystal with the given mosaic spread [rad], one number or three."""
+    if spread.ndim == 0:
+        return axis_rotation(sample.axes, spread * sample.angles)
+    vectors = sample.axes * sample.angles[:, None] * spread
+    turned = vectors.square().sum(-1) > 0
+    safe = torch.where(turned[:, None], vectors, torch.ones_like(vectors))
+    return axis_rotation(safe, torch.where(turned, safe.norm(dim=-1), 0.0))
+
+
+def normal_domains(count: int, seed: int) -> DomainSample:
+    """Random blocks with normally distributed misorientations, of the cap's standard deviation about each axis.
+
+    Args:
+        count: Number of blocks.
+        seed: Of torch's generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    vectors = SIGMA_PER_SPREAD * torch.randn(count, 3, dtype=torch.float64, generator=generator)
+    angles = vectors.norm(dim=-1)
+    return DomainSample(vectors / angles[:, None], angles, torch.full((count,), 1 / count, dtype=torch.float64))
 
 
 def random_domains(count: int, seed: int) -> DomainSample:
@@ -56,8 +78,8 @@ def random_domains(count: int, seed: int) -> DomainSample:
     return DomainSample(torch.from_numpy(axes), torch.from_numpy(angles), weights)
 
 
-def quadrature_domains(count: int) -> DomainSample:
-    """A deterministic rule for the same distribution: shells of an icosahedral set of directions and the centre.
+def quadrature_domains(count: int, misorientation: Misorientation = "cap") -> DomainSample:
+    """A deterministic rule for either distribution: shells of an icosahedral set of directions and the centre.
 
     Gauss-Radau nodes in w^2 times directions of icosahedral symmetry integrate every polynomial of the
     misorientation up to the order that the budget allows: 7 nodes to order 3, 13 to 4, 25 to 5, 65 to 8,
@@ -66,6 +88,7 @@ def quadrature_domains(count: int) -> DomainSample:
 
     Args:
         count: The largest number of nodes; the best rule within it is taken.
+        misorientation: The reference program's ``cap`` or a ``normal`` distribution of the same standard deviation.
 
     Raises:
         ValueError: if ``count`` is not positive.
@@ -78,7 +101,7 @@ def quadrature_domains(count: int) -> DomainSample:
         centre = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
         return DomainSample(centre, torch.zeros(1).double(), torch.ones(1).double())
     _, shells, directions = fitting[-1]
-    angles, radial = _radial_rule(shells)
+    angles, radial = _radial_rule(shells, *_squared_angles(misorientation))
     axes, angular = _directions(directions)
     twist = axis_rotation(axes.new_tensor([1.0, 2.0, 3.0]), axes.new_tensor(0.6))
     turned = [axes @ torch.linalg.matrix_power(twist, shell).T for shell in range(shells)]
@@ -89,14 +112,24 @@ def quadrature_domains(count: int) -> DomainSample:
     )
 
 
-def _radial_rule(shells: int) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Gauss-Radau rule in w^2 with one node at w = 0: relative angles and weights.
+def _squared_angles(misorientation: Misorientation) -> tuple[np.ndarray, np.ndarray]:
+    """A fine rule for the distribution of the squared relative angle: nodes and weights.
 
-    With r uniform in [0, 1], w^2 = (1 - r^2)^(2/3); a fine Gauss-Legendre rule in r stands for that measure, the
-    Stieltjes procedure turns it into a Jacobi matrix and the last diagonal entry is set so that zero is a node.
+    Cap: with r uniform in [0, 1], w^2 = (1 - r^2)^(2/3). Normal: w^2 = sigma^2 r^2 with the weight r^2 exp(-r^2/2).
     """
-    r, mass = np.polynomial.legendre.leggauss(400)
-    t, mass = (1 - ((r + 1) / 2) ** 2) ** (2 / 3), mass / 2
+    if misorientation == "cap":
+        r, mass = np.polynomial.legendre.leggauss(400)
+        return (1 - ((r + 1) / 2) ** 2) ** (2 / 3), mass / 2
+    r, mass = np.polynomial.hermite_e.hermegauss(60)
+    return (SIGMA_PER_SPREAD * r) ** 2, mass * r**2 / (mass * r**2).sum()
+
+
+def _radial_rule(shells: int, t: np.ndarray, mass: np.ndarray) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Gauss-Radau rule in t = w^2 with one node at w = 0: relative angles and weights.
+
+    The Stieltjes procedure turns the measure into a Jacobi matrix and the last diagonal entry is set so that zero is
+    a node.
+    """
     before, now = np.zeros_like(t), np.ones_like(t)
     alpha, beta = np.zeros(shells + 1), np.zeros(shells + 1)
     norm = 1.0

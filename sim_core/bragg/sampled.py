@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..constants import R_E_SQUARED
 from ..detector import absorbed_fraction, solid_angle
-from ..experiment import Beam, Crystal, Experiment, Panel, Scan
+from ..experiment import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
 from ..kernels.interpolated_sum import interpolated_sum
 from ..kernels.lattice_sum import Settings, lattice_sum
 from ..polarization import kahn_factor
@@ -36,8 +36,11 @@ def orientations(
     The misset acts first, then the spindle, then the misorientation of the block.
     """
     spindle = axis_rotation(scan.axis.expand(len(scan.phi), 3), scan.phi)
-    blocks = domain_rotations(domains, crystal.mosaic_spread)
-    turns = blocks[None] @ spindle[:, None]
+    blocks = domain_rotations(domains, crystal.mosaic_spread)[None]
+    if crystal.mosaic_spread.ndim:
+        frames = (spindle @ crystal.rotation)[:, None]
+        blocks = frames @ blocks @ frames.mT
+    turns = blocks @ spindle[:, None]
     rows = (turns @ crystal.direct.T).mT.flatten(0, 1)
     return rows, torch.outer(scan.weight, domains.weights).flatten()
 
@@ -71,6 +74,13 @@ def polarization(beam: Beam, flight: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     if beam.kahn is None:
         return flight.new_ones(*flight.shape[:-1], len(beam.weight))
     return kahn_factor(beam.direction, flight[..., None, :], beam.polarization_axis, beam.kahn)
+
+
+def falloff(table: StructureFactors, scattering: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+    r"""Overall displacement factor of the intensity, :math:`e^{-B s^2/2}` with s = 1/d [1/A]; one without B."""
+    if table.b_iso is None:
+        return scattering.new_ones(scattering.shape[:-1])
+    return torch.exp(-table.b_iso / 2 * scattering.square().sum(-1))
 
 
 def in_blocks(
@@ -169,6 +179,8 @@ class SampledBragg(nn.Module):
         flight = points / points.norm(dim=-1, keepdim=True)
         scattering = (flight[..., None, :] - beam.direction) / beam.wavelength[:, None]
         f = point_weights(panel, points)[..., None] * beam.weight * polarization(beam, flight)
+        if table.b_iso is not None:
+            f = f * falloff(table, scattering)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
         h, k, l = table.table.shape

@@ -1,0 +1,203 @@
+r"""The sum over the lattice points near each scattering vector, the hot loop of the closed form.
+
+.. math:: y = \sum_{k,t,h_0} w_k\,H_t\,F^2(h_0)\,\frac{e^{-D^\mathsf{T} C^{-1} D/2}}{\sqrt{\det C}}, \quad
+    q_0 = A^*_k h_0,\; D = S - q_0,\; C = C_{kt} + [q_0]_\times E_k [q_0]_\times^\mathsf{T} + C_\mathrm{pixel}
+
+over the steps k of the spindle, the Gaussians t of a block and the nearest lattice points h0. Symmetric matrices are
+their six entries xx, yy, zz, yz, xz, xy. Which lattice point is nearest is a selection: gradients pass through q0
+with h0 held fixed. Lengths are measured in the width of a spot, so that single precision has no powers of 1e-4 to lose.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
+
+
+class Spots(NamedTuple):
+    """What spreads a lattice point, in reciprocal space [1/A], for each step of the spindle.
+
+    Attributes:
+        basis: Columns a*, b*, c*.
+        constant: Covariance of block size and divergence for each Gaussian of a block.
+        mosaic: Covariance of the rotation vector of a block [rad^2].
+        heights: Weight of each Gaussian: peak times the root of the determinant of its own covariance.
+        shares: Share of each step in the exposure.
+        axis: Unit vector of the spindle.
+        half_width: Half the range that a step covers [rad]; ``None`` for a still.
+    """
+
+    basis: Float[Tensor, "steps 3 3"]
+    constant: Float[Tensor, "steps terms 3 3"]
+    mosaic: Float[Tensor, "steps 3 3"]
+    heights: Float[Tensor, "terms"]
+    shares: Float[Tensor, "steps"]
+    axis: Float[Tensor, "3"]
+    half_width: Float[Tensor, ""] | None
+
+
+class Settings(NamedTuple):
+    """What does not carry a gradient: lattice points along each axis, where the amplitudes lie, the precision."""
+
+    neighbours: tuple[int, int, int]
+    h_min: Int[Tensor, "3"]
+    box: tuple[int, int, int]
+    dtype: torch.dtype
+
+
+Symmetric = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Vector = tuple[Tensor, Tensor, Tensor]
+
+
+def spot_sum(
+    scattering: Float[Tensor, "rows 3"],
+    covariance: Float[Tensor, "rows 3 3"],
+    spots: Spots,
+    amplitudes: Float[Tensor, "reflections"],
+    settings: Settings,
+) -> Float[Tensor, "rows"]:
+    """Intensity relative to one electron, differentiable in every tensor.
+
+    Args:
+        scattering: Scattering vectors S [1/A].
+        covariance: Their covariance over a pixel and the bandwidth [1/A^2].
+        spots: What spreads a lattice point.
+        amplitudes: |F| of the reflections, from :func:`padded_values`.
+        settings: Neighbours, lookup and precision.
+    """
+    unit = torch.linalg.matrix_norm(spots.constant[0, 0].detach()).sqrt()
+    s = scattering.mT / unit
+    pixel = symmetric(covariance.permute(1, 2, 0) / unit**2, settings.dtype)
+    f2 = amplitudes.square().to(settings.dtype)
+    heights = (spots.heights / unit**3).to(settings.dtype)
+    total = torch.zeros_like(s[0], dtype=settings.dtype)
+    for step in range(len(spots.basis)):
+        basis = spots.basis[step] / unit
+        mosaic = symmetric(spots.mosaic[step], settings.dtype)
+        for h0, f2_0 in _lattice_points(s, basis, f2, settings):
+            q0 = basis @ h0
+            d = vector(s - q0, settings.dtype)
+            q = vector(q0, settings.dtype)
+            spread = add(pixel, turned(q, mosaic))
+            density = torch.zeros_like(total)
+            for term, height in enumerate(heights):
+                c = add(spread, symmetric(spots.constant[step, term] / unit**2, settings.dtype))
+                density = density + height * _density(c, d, q, spots)
+            total = total + spots.shares[step].to(settings.dtype) * f2_0 * density
+    return total
+
+
+def _lattice_points(
+    s: Tensor, basis: Tensor, f2: Tensor, settings: Settings
+) -> Iterator[tuple[Float[Tensor, "3 rows"], Tensor]]:
+    """Lattice points around each vector and their squared amplitudes."""
+    h = (torch.linalg.inv(basis) @ s).detach()
+    nearest = nearest_reflection(h)
+    side = torch.where(h > nearest, 1.0, -1.0).to(h.dtype)
+    low, size = box_limits(settings.h_min, settings.box)
+    for offsets in product(*[((0.0,), (0.0, 1.0), (0.0, 1.0, -1.0))[n - 1] for n in settings.neighbours]):
+        h0 = nearest + side * s.new_tensor(offsets)[:, None]
+        place = padded_index(h0[:, :, None], low, size)[:, 0] if len(f2) > 1 else None
+        yield h0, f2 if place is None else torch.take(f2, place)
+
+
+def _density(c: Symmetric, d: Vector, q: Vector, spots: Spots) -> Tensor:
+    """exp(-D^T C^-1 D/2)/sqrt(det C), its mean over the step's rotation where there is one."""
+    adjugate, determinant = inverse_parts(c)
+    peak = determinant.rsqrt()
+    dd = form(adjugate, d, d) / determinant
+    if spots.half_width is None:
+        return peak * torch.exp(-dd / 2)
+    u = cross(q, vector(spots.axis[:, None], q[0].dtype))
+    uu, ud = form(adjugate, u, u) / determinant, form(adjugate, u, d) / determinant
+    return peak * rotation_mean(uu, ud, dd, spots.half_width.to(q[0].dtype))
+
+
+def rotation_mean(a: Tensor, b: Tensor, c: Tensor, w: Tensor) -> Tensor:
+    r"""Mean of :math:`e^{-(c + 2 b \varphi + a \varphi^2)/2}` over phi in [-w, w].
+
+    .. math:: e^{-(c - b^2/a)/2} \sqrt{\frac{\pi}{2a}}\,
+        \frac{\mathrm{erf}(\sqrt{a/2}(w + b/a)) - \mathrm{erf}(\sqrt{a/2}(-w + b/a))}{2w}
+
+    Where a w^2 is small the first terms of its series stand for the difference that cancels.
+    """
+    small = a * w**2 < 1e-4
+    a_ = torch.where(small, torch.ones_like(a), a)
+    b_ = torch.where(small, torch.zeros_like(b), b)
+    root = (a_ / 2).sqrt()
+    middle = b_ / a_
+    w_ = torch.where(w > 0, w, torch.ones_like(w))
+    span = torch.erf(root * (middle + w_)) - torch.erf(root * (middle - w_))
+    wide = torch.exp(-(c - b_ * middle).clamp_min(0) / 2) * math.sqrt(math.pi) / (4 * root * w_) * span
+    w2 = w**2
+    series = 1 + w2 / 6 * (b**2 - a) + w2**2 / 120 * (b**4 - 6 * a * b**2 + 3 * a**2)
+    return torch.where(small, torch.exp(-c / 2) * series, wide)
+
+
+def vector(x: Float[Tensor, "3 *rows"], dtype: torch.dtype) -> Vector:
+    """Components."""
+    a, b, c = x.to(dtype).unbind(0)
+    return a, b, c
+
+
+def symmetric(m: Float[Tensor, "3 3 *rows"], dtype: torch.dtype) -> Symmetric:
+    """The six entries of a symmetric matrix."""
+    m = m.to(dtype)
+    return m[0, 0], m[1, 1], m[2, 2], m[1, 2], m[0, 2], m[0, 1]
+
+
+def add(a: Symmetric, b: Symmetric) -> Symmetric:
+    """Sum of two symmetric matrices."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    """Vector product."""
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def turned(q: Vector, e: Symmetric) -> Symmetric:
+    """[q]x E [q]x^T: covariance of q under small rotations of covariance E."""
+    x, y, z = q
+    xx, yy, zz, yz, xz, xy = e
+    return (
+        yy * z * z + zz * y * y - 2 * yz * y * z,
+        xx * z * z + zz * x * x - 2 * xz * x * z,
+        xx * y * y + yy * x * x - 2 * xy * x * y,
+        xz * x * y + xy * x * z - xx * y * z - yz * x * x,
+        xy * y * z + yz * x * y - yy * x * z - xz * y * y,
+        yz * x * z + xz * y * z - zz * x * y - xy * z * z,
+    )
+
+
+def inverse_parts(c: Symmetric) -> tuple[Symmetric, Tensor]:
+    """Adjugate and determinant."""
+    xx, yy, zz, yz, xz, xy = c
+    adjugate = (
+        yy * zz - yz * yz,
+        xx * zz - xz * xz,
+        xx * yy - xy * xy,
+        xz * xy - xx * yz,
+        xy * yz - yy * xz,
+        yz * xz - zz * xy,
+    )
+    return adjugate, xx * adjugate[0] + xy * adjugate[5] + xz * adjugate[4]
+
+
+def form(m: Symmetric, a: Vector, b: Vector) -> Tensor:
+    """a^T M b."""
+    xx, yy, zz, yz, xz, xy = m
+    return (
+        a[0] * (xx * b[0] + xy * b[1] + xz * b[2])
+        + a[1] * (xy * b[0] + yy * b[1] + yz * b[2])
+        + a[2] * (xz * b[0] + yz * b[1] + zz * b[2])
+    )
+
+
+__all__ = ["Settings", "Spots", "rotation_mean", "spot_sum"]
