@@ -113,7 +113,7 @@ def _described(problem: DiffuseProblem, module: RefinementModule) -> dict[str, A
         start = module.refined.specs["xyz"].initial
         errors = {"initial": start, "refined": values["xyz"].cpu()}
         summary["rms_xyz_A"] = {n: _rms(problem, x) for n, x in errors.items()}
-    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen].numpy()
+    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen.cpu()].numpy()
     summary["shells"] = shells(q, problem.observation.observed().numpy(), module().cpu().numpy())
     return summary
 
@@ -128,7 +128,7 @@ def _rms(problem: DiffuseProblem, xyz: torch.Tensor) -> float:
 
 def _slices(problem: DiffuseProblem, expected: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Observed and expected intensities as central slices."""
-    model, chosen = problem.model.model, problem.model.chosen
+    model, chosen = problem.model.model, problem.model.chosen.cpu()
     observed = torch.from_numpy(problem.observation.photons)
     calculated = torch.full_like(observed, torch.nan)
     calculated[chosen] = expected.detach().cpu().double()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refine.errors import required
+from refine.restraints import ElasticNetwork
 
 AXES = ("x", "y", "z")
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -86,10 +87,12 @@ class Parameters(nn.Module):
 
     Args:
         specs: One for each parameter.
+        restraints: What is expected of all numbers of a parameter together, by its name.
     """
 
-    def __init__(self, specs: list[ParameterSpec]) -> None:
+    def __init__(self, specs: list[ParameterSpec], restraints: dict[str, ElasticNetwork] | None = None) -> None:
         super().__init__()
+        self.restraints = nn.ModuleDict(restraints)
         self.specs = {spec.name: spec for spec in specs}
         self.raw = nn.ParameterDict()
         for spec in specs:
@@ -153,7 +156,26 @@ class Parameters(nn.Module):
         for name, spec in self.specs.items():
             if spec.prior is not None and spec.free:
                 total = total + ((values[name] - self._get("mean", name)) / self._get("sigma", name)).square().sum()
+        for name, restraint in self.restraints.items():
+            total = total + restraint(values[name])
         return total
+
+    @torch.no_grad()
+    def penalty_derivatives(self, vector: Float[Tensor, "free"]) -> tuple[Tensor, Float[Tensor, "free free"]]:
+        """Gradient of the penalty in the raw values, and its expected curvature."""
+        gradient = torch.func.grad(lambda v: self.penalty(self(v)))(vector)
+        values, blocks = self(vector), []
+        for name in self.free:
+            scale = self._get("scale", name)
+            block = torch.zeros_like(scale).diag()
+            if self.specs[name].prior is not None:
+                block = (2 / self._get("sigma", name).square()).diag()
+            if name in self.restraints:
+                restraint = self.restraints[name]
+                assert isinstance(restraint, ElasticNetwork)
+                block = block + restraint.curvature(values[name])
+            blocks.append(scale[:, None] * block * scale)
+        return gradient, torch.block_diag(*blocks)
 
     @torch.no_grad()
     def project(self) -> None:
