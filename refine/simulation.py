@@ -45,6 +45,7 @@ def _simulate_image(settings: Settings, path: Path) -> None:
     source = _source(settings)
     problem = build_problem(source)
     values = problem.parameters()
+    problem.model.prepare(values)
     complete = problem.settings
     assert complete.detector.pixels is not None
     fast, slow = complete.detector.pixels
