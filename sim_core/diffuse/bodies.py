@@ -13,6 +13,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from .columns import turns
+from .dynamical_matrix import dynamical_matrix, laplacian
 from .elastic_network import Contacts, Springs, rigid_body_hessian, scalar_hessian, skew
 from .structure import Structure, cell_positions
 
@@ -22,6 +23,14 @@ LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atom
 @runtime_checkable
 class Bodies(Protocol):
     """A choice of the M displacement coordinates of one cell."""
+
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "..."]:
+        """What the dynamical matrix is linear in."""
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "..."], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """Dynamical matrix from the couplings; ``kappa`` in units of the reciprocal cell."""
 
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """Second derivatives of the energy between the origin cell and each cell."""
@@ -58,6 +67,16 @@ class RigidUnits:
     """
 
     lever_arms: LeverArms = centred
+
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+        """The Hessian."""
+        return self.hessian(structure, contacts, springs)
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "cells M M"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """See :func:`sim_core.diffuse.dynamical_matrix.dynamical_matrix`."""
+        return dynamical_matrix(couplings, contacts.cells, kappa)
 
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`rigid_body_hessian`."""
@@ -103,8 +122,18 @@ class RigidUnits:
 class SingleAtoms:
     """Every atom shifts by itself; x, y and z obey the same equations, so one coordinate stands for the three."""
 
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "pairs"]:
+        """Spring constant of each pair: the Hessian is sparse."""
+        return contacts.constants(springs).to(structure.xyz.dtype)
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "pairs"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """See :func:`laplacian`."""
+        return laplacian(couplings, contacts, kappa)
+
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
-        """See :func:`scalar_hessian`."""
+        """See :func:`scalar_hessian`; for small cells."""
         return scalar_hessian(contacts, springs).to(structure.xyz.dtype)
 
     def translations(self, structure: Structure) -> Float[Tensor, "M 1"]:

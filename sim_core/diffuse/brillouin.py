@@ -1,6 +1,7 @@
 """Bookkeeping of scattering vectors: which share a wavevector of the Brillouin zone, or an intensity by symmetry."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -142,15 +143,21 @@ class Batch(NamedTuple):
     width: int
 
 
-def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
+def batches(wavevectors: Wavevectors, points: int, most: int) -> Iterator[Batch]:
     """Cut points, sorted by wavevector, into batches.
 
     Args:
         wavevectors: Of all points.
-        size: Points in each batch.
+        points: Points in each batch.
+        most: Wavevectors in each batch.
     """
-    order = wavevectors.group.argsort(stable=True)
-    return [make_batch(wavevectors, points) for points in order.split(size)] if len(order) else []
+    group, order = wavevectors.group.sort(stable=True)
+    rank = torch.unique_consecutive(group, return_inverse=True)[1]
+    start = 0
+    while start < len(order):
+        end = min(start + points, int(torch.searchsorted(rank, rank[start] + most)))
+        yield make_batch(wavevectors, order[start:end])
+        start = end
 
 
 def make_batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from .elastic_network import Contacts
+
 SINGULAR = 1e-13
 """Pivots, and eigenvalues, below this part of the largest diagonal element count as zero."""
 
@@ -24,6 +26,26 @@ def dynamical_matrix(
     phase = 2 * torch.pi * kappa @ cells.to(kappa).T
     flat = hessian.flatten(1)
     return torch.complex(phase.cos() @ flat, phase.sin() @ flat).reshape(-1, *hessian.shape[1:])
+
+
+def laplacian(
+    gamma: Float[Tensor, "pairs"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+) -> Complex[Tensor, "k atoms_in_cell atoms_in_cell"]:
+    r"""Dynamical matrix of single atoms, :math:`K_{ij}(k) = \delta_{ij} \sum_l \gamma_{il} - \sum_d \gamma_{ijd}
+    e^{2\pi i\,\kappa \cdot d}`, straight from the contacts.
+
+    Args:
+        gamma: Spring constant of each pair [k_B T/A^2].
+        contacts: The pairs.
+        kappa: Wavevectors in units of the reciprocal cell.
+    """
+    size = contacts.units * contacts.atoms
+    phase = 2 * torch.pi * (kappa @ contacts.cells.to(kappa).T)[:, contacts.cell]
+    pair = torch.complex(-gamma * phase.cos(), -gamma * phase.sin())
+    place = contacts.first * size + contacts.second
+    matrix = pair.new_zeros(len(kappa), size * size).index_add(1, place, pair)
+    own = gamma.to(pair.dtype).expand(len(kappa), -1)
+    return matrix.index_add(1, contacts.first * (size + 1), own).reshape(-1, size, size)
 
 
 class Response(NamedTuple):

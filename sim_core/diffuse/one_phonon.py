@@ -19,7 +19,7 @@ from ..form_factors import form_factor
 from .bodies import Bodies, RigidUnits, free_sums
 from .brillouin import Batch, Wavevectors, batches, make_batch, separate_wavevectors, unique_wavevectors
 from .columns import Columns, column_sums, enumerate_columns, find_columns, level_waves, sorted_scatterers
-from .dynamical_matrix import dynamical_matrix, implicit_inverse, response
+from .dynamical_matrix import implicit_inverse, response
 from .elastic_network import Contacts, Springs
 from .structure import Structure, cell_positions, miller_indices
 
@@ -68,16 +68,16 @@ class OnePhonon:
             u_iso: Mean square displacements [A^2]; those of ``structure.b_iso`` if not given.
         """
         u_iso = structure.b_iso / (8 * torch.pi**2) if u_iso is None else u_iso
-        hessian = self.bodies.hessian(structure, self.contacts, springs)
+        couplings = self.bodies.couplings(structure, self.contacts, springs)
         hkl = miller_indices(q, structure.basis)
         if wavevectors is None:
             wavevectors = (separate_wavevectors if q.requires_grad else unique_wavevectors)(hkl)
         factors = self.bodies.factors(structure)
         columns = None if wavevectors.free or factors is None else find_columns(hkl, structure.basis)
         if columns is None or factors is None:
-            parts = self._free(structure, hessian, q, wavevectors, u_iso)
+            parts = self._free(structure, couplings, q, wavevectors, u_iso)
         else:
-            parts = self._grid(structure, hessian, q, wavevectors, u_iso, factors, columns)
+            parts = self._grid(structure, couplings, q, wavevectors, u_iso, factors, columns)
         found = list(parts)
         if not found:
             return q.new_zeros(0)
@@ -85,22 +85,25 @@ class OnePhonon:
         return torch.cat([intensity for _, intensity in found])[order]
 
     def _free(
-        self, structure: Structure, hessian: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
+        self, structure: Structure, couplings: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Points that have nothing but wavevectors in common, and their intensities."""
-        size = max(1, self.batch // max(structure.units * structure.atoms, len(hessian[0]) ** 2 // 8))
-        for batch in batches(wavevectors, size):
+        size = max(1, self.batch // (structure.units * structure.atoms))
+        most = max(1, 8 * self.batch // len(self.bodies.translations(structure)) ** 2)
+        for batch in batches(wavevectors, size, most):
 
-            def part(hessian: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u: Tensor, batch: Batch = batch) -> Tensor:
+            def part(
+                couplings: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u: Tensor, batch: Batch = batch
+            ) -> Tensor:
                 F = self.structure_factors(replace(structure, xyz=xyz), q, u)
-                return self._intensity(structure, F, hessian, kappa, batch)
+                return self._intensity(structure, F, couplings, kappa, batch)
 
-            yield batch.points, _streamed(part, hessian, q[batch.points], batch.kappa, structure.xyz, u_iso)
+            yield batch.points, _streamed(part, couplings, q[batch.points], batch.kappa, structure.xyz, u_iso)
 
     def _grid(
         self,
         structure: Structure,
-        hessian: Tensor,
+        couplings: Tensor,
         q: Tensor,
         wavevectors: Wavevectors,
         u_iso: Tensor,
@@ -111,13 +114,16 @@ class OnePhonon:
         atoms, order = sorted_scatterers(structure, u_iso)
         waves = level_waves(atoms, (factors * structure.weight[:, None])[:, order], columns, self.dtype)
         levels = len(columns.levels)
-        size = max(1, self.batch // max(structure.units * structure.atoms, 4 * len(hessian[0]) * levels))
+        size = max(
+            1,
+            self.batch // max(structure.units * structure.atoms, 4 * len(self.bodies.translations(structure)) * levels),
+        )
         for start, points in enumerate_columns(columns, size):
             batch = make_batch(wavevectors, points)
             place = (columns.column[batch.points] - start) * levels + columns.level[batch.points]
 
             def part(
-                hessian: Tensor,
+                couplings: Tensor,
                 fractional: Tensor,
                 u: Tensor,
                 waves: Tensor,
@@ -128,15 +134,15 @@ class OnePhonon:
                 moved = atoms._replace(fractional=fractional, u_iso=u)
                 sums = column_sums(moved, waves, columns, slice(start, start + size)).flatten(0, 1)[place]
                 F = self.bodies.structure_factors(q[batch.points], sums)
-                return self._intensity(structure, F, hessian, batch.kappa, batch)
+                return self._intensity(structure, F, couplings, batch.kappa, batch)
 
-            yield batch.points, _streamed(part, hessian, atoms.fractional, atoms.u_iso, waves)
+            yield batch.points, _streamed(part, couplings, atoms.fractional, atoms.u_iso, waves)
 
     def _intensity(
-        self, structure: Structure, F: Tensor, hessian: Tensor, kappa: Tensor, batch: Batch
+        self, structure: Structure, F: Tensor, couplings: Tensor, kappa: Tensor, batch: Batch
     ) -> Float[Tensor, "n"]:
         """Intensity of a batch of points from their structure factors."""
-        K = dynamical_matrix(hessian, self.contacts.cells, kappa)
+        K = self.bodies.dynamical_matrix(couplings, self.contacts, kappa)
         at_bragg = ((kappa - torch.round(kappa)).detach().abs() < self.bragg_tolerance).all(-1)
         known = response(K.detach(), self.bodies.translations(structure), at_bragg, self.finite_at_bragg)
         conjugated = (batch.flipped != self.conjugate)[:, None, None]
@@ -247,12 +253,23 @@ def _real_product(x: Complex[Tensor, "*batch M"], y: Complex[Tensor, "*batch M"]
 def covariance(
     structure: Structure, contacts: Contacts, bodies: Bodies, springs: Springs, kappa: Float[Tensor, "k 3"]
 ) -> Float[Tensor, "M M"]:
-    """Covariance of the displacements within a cell, summed over wavevectors, uniform shifts left out [A^2]."""
-    hessian = bodies.hessian(structure, contacts, springs)
-    K = dynamical_matrix(hessian, contacts.cells, kappa)
-    at_bragg = (kappa - torch.round(kappa)).abs().amax(-1) < 1e-9
-    known = response(K.detach(), bodies.translations(structure), at_bragg, finite=True)
-    return implicit_inverse(K, known.inverse).real.sum(0)
+    """Covariance of the displacements within a cell, summed over wavevectors, uniform shifts left out [A^2].
+
+    Wavevectors are streamed, as points are in :class:`OnePhonon`.
+    """
+    translations = bodies.translations(structure)
+
+    def part(couplings: Tensor, kappa: Tensor) -> Tensor:
+        K = bodies.dynamical_matrix(couplings, contacts, kappa)
+        at_bragg = (kappa - torch.round(kappa)).abs().amax(-1) < 1e-9
+        known = response(K.detach(), translations, at_bragg, finite=True)
+        return implicit_inverse(K, known.inverse).real.sum(0)
+
+    couplings = bodies.couplings(structure, contacts, springs)
+    total = couplings.new_zeros(len(translations), len(translations))
+    for some in kappa.split(max(1, (1 << 22) // len(translations) ** 2)):
+        total = total + _streamed(part, couplings, some)
+    return total
 
 
 def model_u_iso(covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
