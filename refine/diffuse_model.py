@@ -22,8 +22,8 @@ from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
 from sim_core.diffuse.reference import REACH, accumulated, u_iso_of_diagonal
 from sim_core.diffuse.structure import Structure, cell_positions, miller_indices, scattering_vectors
 
-MOST_ATOMS = 4000
-"""In a cell whose atoms move one by one: one wavevector's matrix and its inverse are dense, 16 bytes x atoms^2 each."""
+MOST_ATOMS = 3000
+"""In a cell whose atoms move one by one: the matrices of one wavevector are dense, about 300 bytes x atoms^2."""
 CELL_TOLERANCE = 2e-3
 """Relative difference of scattering vectors that makes the cells of a map and of a model different ones."""
 DEFAULT_RATES = (3, 3, 3)

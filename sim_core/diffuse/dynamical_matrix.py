@@ -81,20 +81,23 @@ def response(
     """
     size = matrices.diagonal(dim1=-1, dim2=-2).real.amax(-1)
     uniform = (translations @ translations.T).to(matrices)
-    others = torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device) - uniform
-    deflated = others @ matrices @ others + size[:, None, None] * uniform
-    regular = torch.where(at_bragg[:, None, None], deflated, matrices)
+    eye = torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device)
+    others = eye - uniform
+    regular = matrices
+    if bool(at_bragg.any()):
+        deflated = others @ matrices[at_bragg] @ others + size[at_bragg, None, None] * uniform
+        regular = matrices.index_put((at_bragg,), deflated)
     factor, info = torch.linalg.cholesky_ex(regular)
     pivots = factor.diagonal(dim1=-1, dim2=-2).real.square()
     singular = (info != 0) | ~(pivots.amin(-1) > SINGULAR * size)
-    factor = torch.where(
-        singular[:, None, None], torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device), factor
-    )
+    factor = torch.where(singular[:, None, None], eye, factor)
     inverse = torch.cholesky_inverse(factor)
-    inverse = torch.where(at_bragg[:, None, None], others @ inverse @ others, inverse)
+    if bool(at_bragg.any()):
+        inverse[at_bragg] = others @ inverse[at_bragg] @ others
     if finite and bool(singular.any()):
         inverse[singular] = _pseudo_inverse(regular[singular], size[singular])
-        inverse = torch.where((at_bragg & singular)[:, None, None], others @ inverse @ others, inverse)
+        both = at_bragg & singular
+        inverse[both] = others @ inverse[both] @ others
         return Response(inverse, torch.zeros_like(singular))
     singular = singular | at_bragg if not finite else singular
     return Response(torch.where(singular[:, None, None], 0, inverse), singular)
