@@ -97,6 +97,9 @@ class Maps:
             if isinstance(value, dict):
                 console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
 
+    def remark(self, console: Console, results: dict[str, Any]) -> None:
+        """Nothing more."""
+
 
 @torch.no_grad()
 def _described(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any]:

@@ -70,3 +70,6 @@ class Data(Protocol):
 
     def show(self, console: Console, results: dict[str, Any]) -> None:
         """Print the closing table."""
+
+    def remark(self, console: Console, results: dict[str, Any]) -> None:
+        """Print what follows the verdict."""

@@ -31,6 +31,7 @@ from refine.refinable import Data, Refinable
 from refine.report import picture
 from refine.results import print_geometry, print_table, print_verdict, summary, write_results
 from refine.settings import Settings
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
 
 def refine(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -84,10 +85,12 @@ class Images:
         return expected_frame(self.problem, module, initial=True)
 
     def described(self, module: RefinementModule) -> dict[str, Any]:
-        """What the model was, and the mean rotation of its blocks and of the data's."""
+        """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
         model = self.problem.model
+        sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
         return {
             "model": {"pixels": len(model.pixels), **model.described()},
+            "mosaic_sigma_deg": sigma,
             "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
         }
 
@@ -100,6 +103,11 @@ class Images:
     def show(self, console: Console, results: dict[str, Any]) -> None:
         """The closing table."""
         print_table(console, results["parameters"])
+
+    def remark(self, console: Console, results: dict[str, Any]) -> None:
+        """The spread in another measure."""
+        spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
+        console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
 
 
 def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str, Any]:
@@ -146,6 +154,7 @@ def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str,
     write_results(folder / "results.json", results)
     data.show(console, results)
     print_verdict(console, results)
+    data.remark(console, results)
     console.print(f"{folder}", soft_wrap=True)
     return results
 
