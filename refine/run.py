@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from refine.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
@@ -28,6 +28,7 @@ from refine.output import expected_frame, leave_files, on_frame
 from refine.parameters import labels
 from refine.paths import existing_file
 from refine.problem import Problem, build_problem
+from refine.refinable import Data, Refinable
 from refine.report import picture
 from refine.results import print_geometry, print_table, print_verdict, summary, write_results
 from refine.settings import Settings
@@ -49,7 +50,7 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
         RefinementError: if the refinement cannot go on; results.json then says why.
     """
     start = time.perf_counter()
-    _quiet()
+    quiet()
     torch.manual_seed(settings.seed)
     console = Console()
     problem = build_problem(settings)
@@ -58,18 +59,81 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     if settings.ckpt_path is None:
         clear(folder)
     with _threads(problem):
-        return _refine(problem, folder, console, start)
+        return drive(Images(problem), folder, console, start)
 
 
-def _refine(problem: Problem, folder: Path, console: Console, start: float) -> dict[str, Any]:
-    """The refinement itself: fit, then leave the results."""
-    settings = problem.settings
-    module, trainer, callbacks = _assemble(problem, folder, start)
+class Images:
+    """A refinement against a detector image, as :func:`drive` needs it."""
+
+    callbacks: tuple[L.Callback, ...] = ()
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def loss(self) -> Loss:
+        """That of the configuration."""
+        data = self.problem.settings.data
+        loss: Loss = _instantiate("loss", self.problem.settings.loss, readout=data.readout / data.gain)
+        return loss
+
+    def picture(self, expected: Tensor) -> dict[str, np.ndarray]:
+        """Observed and expected photons and their difference."""
+        observed = on_frame(self.problem, self.problem.observation.observed())
+        return picture(observed, on_frame(self.problem, expected))
+
+    def calculated(self, module: RefinementModule) -> np.ndarray:
+        """The whole frame at the start."""
+        return expected_frame(self.problem, module, initial=True)
+
+    def described(self, module: RefinementModule) -> dict[str, Any]:
+        """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
+        model = self.problem.model
+        sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
+        return {
+            "model": {"pixels": len(model.pixels), **model.described()},
+            "mosaic_sigma_deg": sigma,
+            "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
+        }
+
+    def leave(
+        self, module: RefinementModule, history: History, results: dict[str, Any], before: Any, folder: Path
+    ) -> None:
+        """Picture, orientation matrix and calculated image."""
+        leave_files(self.problem, module, history, results, before, folder)
+
+    def show(self, console: Console, results: dict[str, Any]) -> None:
+        """The closing table."""
+        print_table(console, results["parameters"])
+
+    def remark(self, console: Console, results: dict[str, Any]) -> None:
+        """The spread in another measure."""
+        spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
+        console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
+
+
+def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str, Any]:
+    """Fit, then leave the results: the same for every kind of data.
+
+    Args:
+        data: What is refined against, and what is special to its kind.
+        folder: The run folder.
+        console: Where the closing lines go.
+        start: When the run began (``time.perf_counter``).
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        InputError: before anything runs.
+        RefinementError: if the refinement cannot go on; results.json then says why.
+    """
+    problem, settings = data.problem, data.problem.settings
+    module, trainer, callbacks = _assemble(data, folder, start)
     resume = _checkpoint(problem)
     history, convergence = callbacks[History], callbacks[Convergence]
     status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
     try:
-        initial_image = expected_frame(problem, module, initial=True)
+        before = data.calculated(module)
         trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
         if convergence.converged:
             status, reason = "converged", convergence.reason
@@ -84,32 +148,21 @@ def _refine(problem: Problem, folder: Path, console: Console, start: float) -> d
     history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
     history.write()
     results = summary(problem, module, history, status, reason)
-    results |= _described(problem, module)
-    leave_files(problem, module, history, results, initial_image, folder)
+    results |= data.described(module)
+    data.leave(module, history, results, before, folder)
     if TensorBoard in callbacks:
         callbacks[TensorBoard].finish(module, len(history.rows) - 1, history.rows[-1]["loss"], _hparams(settings))
     write_results(folder / "results.json", results)
-    print_table(console, results["parameters"])
+    data.show(console, results)
     print_verdict(console, results)
-    spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
-    console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
+    data.remark(console, results)
     console.print(f"{folder}", soft_wrap=True)
     return results
 
 
-def _described(problem: Problem, module: RefinementModule) -> dict[str, Any]:
-    """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
-    sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
-    return {
-        "model": {"pixels": len(problem.model.pixels), **problem.model.described()},
-        "mosaic_sigma_deg": sigma,
-        "mean_domain_rotation_deg": problem.mean_rotation_deg,
-    }
-
-
 def clear(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is used again."""
-    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf"):
+    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf", "calculated.npz"):
         (folder / name).unlink(missing_ok=True)
     for name in ("tensorboard", "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -126,25 +179,22 @@ def _threads(problem: Problem) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
-    settings = problem.settings
-    loss: Loss = _instantiate("loss", settings.loss, readout=settings.data.readout / settings.data.gain)
+def _assemble(data: Data, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
+    problem, choice = data.problem, data.problem.settings.trainer
     make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
-        "optimizer", settings.optimizer, _partial_=True
+        "optimizer", problem.settings.optimizer, _partial_=True
     )
-    module = RefinementModule(problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer)
+    observed = problem.observation.observed()
+    module = RefinementModule(problem.model, problem.parameters, data.loss(), observed, make_optimizer)
     try:
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer: {_first(error)}") from None
-    choice = settings.trainer
-    callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
-    if settings.logger.kind == "tensorboard":
-
-        def draw(expected: torch.Tensor) -> dict[str, np.ndarray]:
-            return picture(on_frame(problem, problem.observation.observed()), on_frame(problem, expected))
-
-        callbacks.append(TensorBoard(folder / "tensorboard", problem.truth, draw, choice.log_every, choice.image_every))
+    callbacks: list[L.Callback] = [*data.callbacks, Convergence(), History(folder / "history.csv", start)]
+    callbacks.append(StepProgress())
+    if problem.settings.logger.kind == "tensorboard":
+        every = choice.log_every, choice.image_every
+        callbacks.append(TensorBoard(folder / "tensorboard", problem.truth, data.picture, *every))
     callbacks.append(LastCheckpoint(folder / "checkpoints", choice.checkpoint_every, _fingerprint(problem)))
     accelerator = choice.accelerator
     if accelerator == "auto" and not torch.cuda.is_available():
@@ -174,7 +224,7 @@ def _instantiate(field: str, config: dict[str, Any], **extra: Any) -> Any:
         raise InputError(f"{field}: {_first(error.__cause__ or error)}") from None
 
 
-def _fingerprint(problem: Problem) -> dict[str, str]:
+def _fingerprint(problem: Refinable) -> dict[str, str]:
     """What must be the same for a checkpoint to be continued."""
     s = problem.settings
     parts = {
@@ -184,6 +234,9 @@ def _fingerprint(problem: Problem) -> dict[str, str]:
         "scan": s.scan.model_dump(),
         "structure_factors": s.structure_factors.model_dump(),
         "simulator": s.simulator.model_dump(),
+        "model": s.model.model_dump(),
+        "diffuse": s.diffuse.model_dump(),
+        "diffuse_fit": s.diffuse_fit.model_dump(exclude={"map"}),
         "initial": {n: spec.initial.tolist() for n, spec in problem.parameters.specs.items()},
         "parameters": s.parameters.model_dump(),
         "data": problem.observation.sha256,
@@ -194,7 +247,7 @@ def _fingerprint(problem: Problem) -> dict[str, str]:
     return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
 
 
-def _checkpoint(problem: Problem) -> str | None:
+def _checkpoint(problem: Refinable) -> str | None:
     """The checkpoint to resume from, after a look that it belongs to this refinement."""
     if problem.settings.ckpt_path is None:
         return None
@@ -221,7 +274,7 @@ def _hparams(settings: Settings) -> dict[str, Any]:
     return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in flat.items()}
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Lightning's advice on data loaders and its banner are not for our users."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     kernels = logging.getLogger("sim_core.kernels")  # says which implementation of the simulator runs
