@@ -1,7 +1,7 @@
 """From what people write (degrees, millimetres, conventions) to records of sim_core; gradients pass through."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from refine.settings import Detector as DetectorSettings
 from refine.settings import Scan as ScanSettings
 from sim_core import Beam, Crystal, Panel, Scan, Sensor
 from sim_core.beam import centred_grid, divergence_grid, tilted_directions
-from sim_core.bragg.mosaic import DomainSample, quadrature_domains, random_domains
+from sim_core.bragg.mosaic import DomainSample, Misorientation, normal_domains, quadrature_domains, random_domains
 from sim_core.detector import Frame, Mount, origin_about_beam, origin_about_sample, rotated_frame
 
 Values = Mapping[str, Tensor]
@@ -112,8 +112,15 @@ def _sensor(detector: DetectorSettings, like: Tensor) -> Sensor | None:
     return Sensor(like.new_tensor(attenuation), edges, (edges[1:] + edges[:-1]) / 2)
 
 
-def build_beam(beam: BeamSettings, convention: Convention, values: Values) -> Beam:
-    """The incident waves: a grid of directions times one of wavelengths, all of the same weight."""
+def build_beam(beam: BeamSettings, convention: Convention, values: Values, spreading: Collection[str] = ()) -> Beam:
+    """The incident waves: a grid of directions times one of wavelengths, all of the same weight.
+
+    Args:
+        beam: Settings.
+        convention: Directions of beam and polarisation.
+        values: ``wavelength_A``, and what ``spreading`` names.
+        spreading: Gaussian spreads that the beam has: ``divergence_rms_mrad``, ``bandwidth_rms_percent``.
+    """
     wavelength = values["wavelength_A"]
     axis = wavelength.new_tensor(convention.polarization)
     widths = (beam.divergence_mrad[0] / 1000, beam.divergence_mrad[1] / 1000)
@@ -128,6 +135,8 @@ def build_beam(beam: BeamSettings, convention: Convention, values: Values) -> Be
         fluence=wavelength.new_tensor(beam.fluence),
         kahn=None if beam.polarization is None else wavelength.new_tensor(beam.polarization),
         polarization_axis=axis,
+        divergence=values["divergence_rms_mrad"] / 1000 if "divergence_rms_mrad" in spreading else None,
+        bandwidth=values["bandwidth_rms_percent"] / 100 if "bandwidth_rms_percent" in spreading else None,
     )
 
 
@@ -149,12 +158,15 @@ def build_scan(scan: ScanSettings, convention: Convention, like: Tensor) -> Scan
     step = math.radians(scan.osc_deg) / scan.phi_steps
     middles = (torch.arange(scan.phi_steps, dtype=like.dtype, device=like.device) + 0.5) * step
     phi = math.radians(scan.phi_start_deg) + middles
-    return Scan(like.new_tensor(convention.spindle), phi, torch.full_like(phi, 1 / scan.phi_steps))
+    width = like.new_tensor(step) if step > 0 else None
+    return Scan(like.new_tensor(convention.spindle), phi, torch.full_like(phi, 1 / scan.phi_steps), width)
 
 
-def build_domains(model: str, count: int, seed: int) -> DomainSample:
+def build_domains(model: str, count: int, seed: int, misorientation: Misorientation) -> DomainSample:
     """The sample of mosaic blocks of a configuration."""
-    return random_domains(count, seed) if model == "random" else quadrature_domains(count)
+    if model == "quadrature":
+        return quadrature_domains(count, misorientation)
+    return random_domains(count, seed) if misorientation == "cap" else normal_domains(count, seed)
 
 
 def automatic_oversample(

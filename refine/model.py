@@ -1,16 +1,27 @@
 """The forward model that a refinement compares with an image: Bragg spots times a scale plus a background."""
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from refine.builders import Values, build_beam, build_crystal, build_panel, build_scan, convention_of
+from refine.errors import required
 from refine.settings import Settings
 from sim_core import Experiment, StructureFactors
 from sim_core.bragg.background import PROFILES
+from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed
 from sim_core.bragg.lattice import SHAPES, Square
 from sim_core.bragg.mosaic import DomainSample
 from sim_core.bragg.sampled import SampledBragg
+
+SPREADS = ("divergence_rms_mrad", "bandwidth_rms_percent")
+"""Gaussian spreads that a beam may have."""
+
+LINEAR = ("scale", "background")
+"""Parameters that the expected photons are linear in."""
 
 
 class BraggModel(nn.Module):
@@ -22,9 +33,11 @@ class BraggModel(nn.Module):
         structure_factors: Amplitudes.
         orientation: Rotation U of A = U B before the misset.
         pixels: Indices (slow, fast) of the pixels to simulate.
-        oversample: Sub-pixels along each edge.
+        oversample: Sub-pixels along each edge, of the sampled simulator.
+        kind: ``sampled`` or ``closed_form``; ``None`` for the one that the settings name.
     """
 
+    linear = LINEAR
     table: Tensor
     h_min: Tensor
     default_F: Tensor
@@ -39,15 +52,13 @@ class BraggModel(nn.Module):
         orientation: Float[Tensor, "3 3"],
         pixels: Int[Tensor, "pixels 2"],
         oversample: int,
+        kind: str | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.convention = convention_of(settings.detector)
-        crystal = settings.crystal
-        shape = Square() if crystal.shape == "square" else SHAPES[crystal.shape](crystal.fudge)  # type: ignore[call-arg]
-        dtype = getattr(torch, settings.dtype)
-        between = settings.structure_factors.interpolate
-        self.simulator = SampledBragg(domains, shape, oversample, settings.simulator.d_min_A, dtype, between)
+        self.spreading = {name for name in SPREADS if _is_used(settings, name)}
+        self.simulator = build_simulator(settings, kind or settings.simulator.model, domains, oversample)
         self.profile = PROFILES[settings.simulator.background]
         self.register_buffer("table", structure_factors.table)
         self.register_buffer("h_min", structure_factors.h_min)
@@ -58,12 +69,36 @@ class BraggModel(nn.Module):
     def experiment(self, values: Values) -> Experiment:
         """The experiment at given values, in the core's units."""
         return Experiment(
-            beam=build_beam(self.settings.beam, self.convention, values),
+            beam=build_beam(self.settings.beam, self.convention, values, self.spreading),
             panel=build_panel(self.settings.detector, values),
             crystal=build_crystal(values, self.orientation),
             scan=build_scan(self.settings.scan, self.convention, values["wavelength_A"]),
-            structure_factors=StructureFactors(self.table, self.h_min, self.default_F),
+            structure_factors=StructureFactors(self.table, self.h_min, self.default_F, self._b_iso(values)),
         )
+
+    @property
+    def evaluations(self) -> int:
+        """Terms of the sum over samples, or pixels times lattice points."""
+        if isinstance(self.simulator, SampledBragg):
+            return len(self.pixels) * self.simulator.oversample**2 * len(self.simulator.domain_weights)
+        return len(self.pixels) * math.prod(self.simulator.neighbours)
+
+    def _b_iso(self, values: Values) -> Tensor | None:
+        return values["b_iso_A2"] if _is_used(self.settings, "b_iso_A2") else None
+
+    def described(self) -> dict[str, Any]:
+        """What the simulator is, for results.json."""
+        if isinstance(self.simulator, SampledBragg):
+            nodes = len(self.simulator.domain_weights)
+            return {"simulator": "sampled", "oversample": self.simulator.oversample, "mosaic_nodes": nodes}
+        return {"simulator": "closed_form", "lattice_points": list(self.simulator.neighbours)}
+
+    @torch.no_grad()
+    def prepare(self, values: Values) -> None:
+        """Choose what depends on the parameters and carries no derivative: how many lattice points reach a pixel."""
+        if isinstance(self.simulator, ClosedFormBragg):
+            experiment = self.experiment(values)
+            self.simulator.neighbours = neighbours_needed(experiment, self.simulator.blocks)
 
     def forward(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n"]:
         """Expected photons.
@@ -72,7 +107,39 @@ class BraggModel(nn.Module):
             values: Every parameter by name, in users' units.
             pixels: Other pixels than the model's own.
         """
+        spots, profile = self.parts(values, pixels).unbind(-1)
+        return values["scale"] * spots + values["background"] * profile
+
+    def parts(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n 2"]:
+        """Photons for each unit of the :data:`LINEAR` parameters."""
         pixels = self.pixels if pixels is None else pixels
         experiment = self.experiment(values)
-        spots = self.simulator(experiment, pixels).double()
-        return values["scale"] * spots + values["background"] * self.profile(experiment, pixels)
+        return torch.stack([self.simulator(experiment, pixels).double(), self.profile(experiment, pixels)], -1)
+
+
+def build_simulator(
+    settings: Settings, kind: str, domains: DomainSample, oversample: int
+) -> SampledBragg | ClosedFormBragg:
+    """The simulator of a configuration.
+
+    Raises:
+        InputError: for a shape that has no closed form.
+    """
+    crystal, d_min, dtype = settings.crystal, settings.simulator.d_min_A, getattr(torch, settings.dtype)
+    if kind == "sampled":
+        shape = Square() if crystal.shape == "square" else SHAPES[crystal.shape](crystal.fudge)  # type: ignore[call-arg]
+        return SampledBragg(domains, shape, oversample, d_min, dtype, settings.structure_factors.interpolate)
+    if crystal.shape not in BLOCKS:
+        raise required("crystal.shape", f"{' or '.join(BLOCKS)} for the closed form", crystal.shape)
+    if settings.structure_factors.interpolate:
+        raise required("structure_factors.interpolate", "false for the closed form", "true")
+    blocks, spread = BLOCKS[crystal.shape], settings.simulator.point_spread_px
+    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread)
+
+
+def _is_used(settings: Settings, name: str) -> bool:
+    """Whether a parameter that is absent at zero is there: given, refined or in the truth."""
+    given = {"divergence_rms_mrad": settings.beam.divergence_rms_mrad, "b_iso_A2": settings.structure_factors.b_iso_A2}
+    given["bandwidth_rms_percent"] = settings.beam.bandwidth_rms_percent
+    others = (getattr(settings.initial, name), getattr(settings.truth, name))
+    return bool(given[name]) or any(others) or getattr(settings.parameters, name).free

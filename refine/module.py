@@ -1,7 +1,7 @@
 """The LightningModule: a model, its parameters, a loss and an optimizer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -13,6 +13,20 @@ from refine.errors import RefinementError
 from refine.losses import Loss
 from refine.optimizers import LevenbergMarquardt, NormalEquations
 from refine.parameters import Parameters
+from refine.variable_projection import linear_fit
+
+
+@runtime_checkable
+class LinearModel(Protocol):
+    """A model that is linear in some of its parameters."""
+
+    linear: tuple[str, ...]
+
+    def parts(self, values: dict[str, Tensor]) -> Float[Tensor, "pixels n"]:
+        """What each linear parameter multiplies."""
+
+    def prepare(self, values: dict[str, Tensor]) -> None:
+        """Choose what depends on the values and carries no derivative."""
 
 
 class RefinementModule(L.LightningModule):
@@ -75,9 +89,38 @@ class RefinementModule(L.LightningModule):
         prior_gradient, prior_curvature = self._prior_derivatives(vector)
         value = self.loss.value(expected, self.observed) + self.refined.penalty(self.refined(vector))
         self._check_finite(value, gradient)
+        linear = self.refined.where(self.linear)
         if not bool(curvature.diagonal().max() > 0):
             raise RefinementError("the image does not depend on the free parameters")
-        return NormalEquations(value, gradient + prior_gradient, curvature + prior_curvature)
+        return NormalEquations(value, gradient + prior_gradient, curvature + prior_curvature, linear)
+
+    def prepare(self) -> None:
+        """Let the model choose what depends on the values and carries no derivative."""
+        if isinstance(self.model, LinearModel):
+            self.model.prepare(self.refined())
+
+    @property
+    def linear(self) -> tuple[str, ...]:
+        """Names of the free parameters that the model is linear in and that have no prior."""
+        names = self.model.linear if isinstance(self.model, LinearModel) else ()
+        return tuple(n for n in names if n in self.refined.raw and self.refined.specs[n].prior is None)
+
+    @torch.no_grad()
+    def settle(self, vector: Float[Tensor, "free"]) -> tuple[Float[Tensor, "free"], Float[Tensor, ""]]:
+        """Eliminate the linear parameters: minimise the loss in them exactly, all others held.
+
+        References: variable projection, Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413.
+        """
+        if not isinstance(self.model, LinearModel) or not self.linear:
+            return vector, self.loss_at(vector)
+        values, names = self.refined(vector), self.model.linear
+        parts = self.model.parts(values)
+        start = torch.stack([values[n] for n in names])
+        moves = [n in self.linear for n in names]
+        best = linear_fit(parts, self.observed, start, self.refined.lowest(names), moves, self.loss)
+        settled = self.refined.replaced(vector, {n: best[i] for i, n in enumerate(names) if moves[i]})
+        loss = self.loss.value(parts @ best, self.observed) + self.refined.penalty(self.refined(settled))
+        return settled, torch.nan_to_num(loss, nan=torch.inf)
 
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
         """Lowest and highest raw values."""
@@ -85,6 +128,7 @@ class RefinementModule(L.LightningModule):
 
     def training_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """One step; returns the loss before it, the loss after it where the step was small, and the largest change."""
+        self.prepare()
         before = self.refined.vector()
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)

@@ -5,25 +5,29 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
 class NormalEquations(NamedTuple):
-    """A quadratic model of the loss in the raw vector of the free parameters."""
+    """A quadratic model of the loss in the raw vector of the free parameters.
+
+    ``linear`` marks what the problem settles by itself: such components are neither damped nor capped.
+    """
 
     loss: Float[Tensor, ""]
     gradient: Float[Tensor, "n"]
     curvature: Float[Tensor, "n n"]
+    linear: Bool[Tensor, "n"]
 
 
 @runtime_checkable
 class Problem(Protocol):
     """What a second-order optimizer asks of a refinement."""
 
-    def loss_at(self, vector: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-        """The loss, without derivatives."""
+    def settle(self, vector: Float[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Float[Tensor, ""]]:
+        """The point with the best linear parameters for the others as they are, and its loss."""
 
     def normal_equations(self, vector: Float[Tensor, "n"]) -> NormalEquations:
         """The loss, its gradient and its expected curvature."""
@@ -75,7 +79,7 @@ class LevenbergMarquardt(Optimizer):
         equations = problem.normal_equations(here)
         for _ in range(group["tries"]):
             there = _proposal(here, equations, problem.bounds(), group["damping"], group["max_step"])
-            loss = problem.loss_at(there)
+            there, loss = problem.settle(there)
             if loss < equations.loss:
                 group["damping"] = max(group["damping"] / 5, 1e-9)
                 self._assign(there)
@@ -100,8 +104,9 @@ def _proposal(
     held = ((here <= low) & (gradient > 0)) | ((here >= high) & (gradient < 0))
     diagonal = curvature.diagonal()
     floor = 1e-12 * diagonal.max().clamp_min(1e-300)
-    system = curvature + torch.diag(damping * diagonal + floor)
+    system = curvature + torch.diag(torch.where(equations.linear, 0.0, damping * diagonal) + floor)
     system = torch.where(held[:, None] | held[None, :], torch.diag(diagonal + floor), system)
     step = -torch.linalg.solve(system, gradient.masked_fill(held, 0.0))
-    step = step * torch.clamp(max_step / step.abs().max().clamp_min(1e-300), max=1.0)
+    longest = step.masked_fill(equations.linear, 0.0).abs().max()
+    step = step * torch.clamp(max_step / longest.clamp_min(1e-300), max=1.0)
     return torch.minimum(torch.maximum(here + step, low), high)

@@ -1,13 +1,13 @@
 """Free and frozen parameters: a raw vector in natural steps becomes physical values in users' units.
 
-``value = initial + scale * raw``: raw values start at zero, so a frozen parameter, or a free one before the first step,
-is bit-equal to its initial value.
+``value = initial + ties (scale * raw)``: raw values start at zero, so a frozen parameter, or a free one before the
+first step, is bit-equal to its initial value. ``ties`` makes components move together, as the edges of a cubic cell do.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from refine.errors import required
@@ -24,6 +24,9 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "beam_center_mm": ("x", "y"),
     "rotations_deg": AXES,
     "wavelength_A": (),
+    "b_iso_A2": (),
+    "divergence_rms_mrad": (),
+    "bandwidth_rms_percent": (),
     "log_gamma_intra": (),
     "log_gamma_inter": (),
 }
@@ -31,11 +34,11 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 
 
 def declare(name: str, components: tuple[str, ...]) -> None:
-    """Name the components of a parameter whose number depends on the data, such as the coordinates of a model."""
+    """Name the components of a parameter whose number depends on the problem, such as the coordinates of a model."""
     COMPONENTS[name] = components
 
 
-_UNITS = {"xyz": "A", "_deg": "deg", "_mm": "mm", "_A": "A"}
+_UNITS = {"xyz": "A", "_deg": "deg", "_mm": "mm", "_A": "A", "_A2": "A^2", "_mrad": "mrad", "_percent": "%"}
 
 
 def labels(name: str) -> list[str]:
@@ -64,6 +67,7 @@ class ParameterSpec:
         lower: Lowest value allowed.
         upper: Highest value allowed.
         prior: Mean and standard deviation of a Gaussian prior.
+        ties: Components (rows) that each free scalar (column) moves; ``None`` for one scalar a component.
     """
 
     name: str
@@ -73,6 +77,7 @@ class ParameterSpec:
     lower: float | None = None
     upper: float | None = None
     prior: tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None = None
+    ties: Float[Tensor, "n free"] | None = None
 
     def __post_init__(self) -> None:
         for bound, ok in ((self.lower, self.initial.ge), (self.upper, self.initial.le)):
@@ -94,17 +99,21 @@ class Parameters(nn.Module):
         self.raw = nn.ParameterDict()
         for spec in specs:
             initial = spec.initial.double()
+            ties = torch.eye(len(initial)).double() if spec.ties is None else spec.ties.double()
+            leading = ties.argmax(0)
             scale = torch.full_like(initial, spec.scale) if spec.scale is not None else initial.abs()
             scale = torch.where(scale == 0, torch.ones_like(scale), scale)
             self.register_buffer(f"initial_{spec.name}", initial)
-            self.register_buffer(f"scale_{spec.name}", scale)
+            self.register_buffer(f"ties_{spec.name}", ties)
+            self.register_buffer(f"leading_{spec.name}", leading)
+            self.register_buffer(f"scale_{spec.name}", scale[leading])
             self.register_buffer(f"lower_{spec.name}", _bound(initial, spec.lower, -torch.inf))
             self.register_buffer(f"upper_{spec.name}", _bound(initial, spec.upper, torch.inf))
             if spec.prior is not None:
                 self.register_buffer(f"mean_{spec.name}", spec.prior[0].double().expand_as(initial).clone())
                 self.register_buffer(f"sigma_{spec.name}", spec.prior[1].double().expand_as(initial).clone())
             if spec.free:
-                self.raw[spec.name] = nn.Parameter(torch.zeros_like(initial))
+                self.raw[spec.name] = nn.Parameter(torch.zeros_like(scale[leading]))
 
     @property
     def free(self) -> list[str]:
@@ -113,20 +122,42 @@ class Parameters(nn.Module):
 
     @property
     def free_labels(self) -> list[str]:
-        """Names of the free scalars, in the order of the raw vector."""
-        return [label for name in self.free for label in labels(name)]
+        """Names of the free scalars, in the order of the raw vector; tied components go by the name of the first."""
+        return [labels(name)[i] for name in self.free for i in self._get("leading", name).tolist()]
+
+    @property
+    def moving_labels(self) -> list[str]:
+        """Names of all components that move, tied ones included, in the order of :meth:`sensitivity`."""
+        moves = {name: self._get("ties", name).any(1).tolist() for name in self.free}
+        return [label for name in self.free for label, yes in zip(labels(name), moves[name], strict=True) if yes]
+
+    def sensitivity(self) -> Float[Tensor, "moving free"]:
+        """Derivative of every component that moves, in its unit, with respect to the raw vector."""
+        blocks = [self._get("ties", name) * self._get("scale", name) for name in self.free]
+        return torch.block_diag(*[block[block.any(1)] for block in blocks])
 
     def vector(self) -> Float[Tensor, "free"]:
         """The raw values of all free parameters in one row, detached."""
         return torch.cat([self.raw[name].detach() for name in self.free])
 
+    def where(self, names: tuple[str, ...]) -> Bool[Tensor, "free"]:
+        """Which entries of the raw vector belong to the parameters with these names."""
+        return torch.cat([torch.full_like(self.raw[n], n in names, dtype=torch.bool) for n in self.free]).detach()
+
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
         """Lowest and highest raw values."""
-        low, high = (
-            torch.cat([(self._get(side, n) - self._get("initial", n)) / self._get("scale", n) for n in self.free])
-            for side in ("lower", "upper")
-        )
-        return low, high
+        low: list[Tensor] = []
+        high: list[Tensor] = []
+        for name in self.free:
+            moves = self._get("ties", name) > 0
+            for side, found in (("lower", low), ("upper", high)):
+                room = self._get(side, name) - self._get("initial", name)
+                if side == "lower":
+                    nearest = torch.where(moves, room[:, None], -torch.inf).amax(0)
+                else:
+                    nearest = torch.where(moves, room[:, None], torch.inf).amin(0)
+                found.append(nearest / self._get("scale", name))
+        return torch.cat(low), torch.cat(high)
 
     def scales(self) -> Float[Tensor, "free"]:
         """Natural steps of the free scalars."""
@@ -143,16 +174,29 @@ class Parameters(nn.Module):
         for name in self.specs:
             value = self._get("initial", name)
             if name in raw:
-                value = value + self._get("scale", name) * raw[name]
+                change = self._get("scale", name) * raw[name]
+                value = value + (change if self.specs[name].ties is None else self._get("ties", name) @ change)
             values[name] = value if COMPONENTS[name] else value[0]
         return values
+
+    def lowest(self, names: tuple[str, ...]) -> Float[Tensor, "n"]:
+        """Lower bounds of scalar parameters."""
+        return torch.cat([self._get("lower", name) for name in names])
+
+    def replaced(self, vector: Float[Tensor, "free"], values: dict[str, Tensor]) -> Float[Tensor, "free"]:
+        """The raw vector with other values of some scalar parameters."""
+        parts = self._split(vector)
+        for name, value in values.items():
+            parts[name] = ((value - self._get("initial", name)) / self._get("scale", name)).reshape(1)
+        return torch.cat([parts[name] for name in self.free])
 
     def penalty(self, values: dict[str, Float[Tensor, "..."]]) -> Float[Tensor, ""]:
         """Twice the negative logarithm of the priors."""
         total = self._get("initial", next(iter(self.specs))).new_zeros(())
         for name, spec in self.specs.items():
             if spec.prior is not None and spec.free:
-                total = total + ((values[name] - self._get("mean", name)) / self._get("sigma", name)).square().sum()
+                pull = (values[name].reshape(-1) - self._get("mean", name)) / self._get("sigma", name)
+                total = total + pull[self._get("leading", name)].square().sum()
         return total
 
     @torch.no_grad()

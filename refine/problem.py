@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.builders import automatic_oversample, build_domains, convention_of, default_centre_mm, tensor
+from refine.builders import automatic_oversample, build_domains, tensor
+from refine.cells import cell_ties
 from refine.datamodule import Observation, from_file, from_simulation
 from refine.errors import InputError, required
-from refine.formats.images import DetectorImage, read_image
+from refine.formats.images import read_image
 from refine.formats.orientation import read_mat
 from refine.formats.reflections import read_hkl
-from refine.model import BraggModel
-from refine.parameters import COMPONENTS, Parameters, ParameterSpec, labels
+from refine.geometry import header_of, with_header
+from refine.model import SPREADS, BraggModel
+from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, labels
 from refine.paths import existing_file
 from refine.settings import Settings
 from sim_core import StructureFactors
@@ -56,12 +58,16 @@ def build_problem(settings: Settings) -> Problem:
     image = None
     if settings.data.image is not None:
         image = read_image(existing_file(settings.data.image, "data.image"), settings.data.frame)
-    settings, geometry = with_header(settings, {} if image is None else _said(image))
+    settings, geometry = with_header(settings, {} if image is None else header_of(image))
     orientation, cell = _orientation(settings)
     factors = _structure_factors(settings)
     crystal, truth_settings = settings.crystal, settings.truth
-    domains = build_domains(crystal.mosaic_model, crystal.mosaic_domains, crystal.mosaic_seed)
-    true_domains = build_domains(truth_settings.mosaic_model, truth_settings.mosaic_domains, truth_settings.mosaic_seed)
+    anisotropic = any(isinstance(s.mosaic_spread_deg, tuple) for s in (settings.initial, truth_settings))
+    declare("mosaic_spread_deg", AXES if anisotropic else ())
+    domains, true_domains = (
+        build_domains(s.mosaic_model, s.mosaic_domains, s.mosaic_seed, crystal.misorientation)
+        for s in (crystal, truth_settings)
+    )
     wavelength = settings.beam.wavelength_A
     assert wavelength is not None
     oversample = settings.detector.oversample or automatic_oversample(
@@ -78,16 +84,18 @@ def build_problem(settings: Settings) -> Problem:
         true_values = {**fixed, **{n: tensor(v) for n, v in known.items()}}
         known = {n: v.tolist() for n, v in true_values.items()}
         frame = torch.zeros(0, 2, dtype=torch.long)
-        source = BraggModel(settings, true_domains, factors, orientation, frame, oversample)
+        source = BraggModel(settings, true_domains, factors, orientation, frame, oversample, truth_settings.simulator)
+        source.prepare(true_values)
         observation = _simulate(source, true_values, settings)
     model = BraggModel(settings, domains, factors, orientation, observation.pixels(), oversample)
     initial = _initial_values(settings, fixed, model, observation)
     parameters = Parameters([_spec(settings, name, value) for name, value in initial.items()])
     if not parameters.free:
         raise required("parameters", "at least one with free=true", "none")
+    _check_start(parameters)
     if crystal.shape == "tophat" and not {"scale", "background"} >= set(parameters.free):
         raise required("crystal.shape", "square, round or gauss to refine (a top hat has no slope)", "tophat")
-    truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), np.ravel(v), strict=True)}
+    truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), _spread_out(n, v), strict=True)}
     means = {"model": _mean_rotation(domains, initial["mosaic_spread_deg"])}
     if "mosaic_spread_deg" in truth:
         spread = tensor(truth["mosaic_spread_deg"])
@@ -95,93 +103,18 @@ def build_problem(settings: Settings) -> Problem:
     return Problem(settings, observation, model, parameters, truth, geometry, means)
 
 
-def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, list[tuple[str, str, str, str]]]:
-    """Fill what the configuration leaves open from an image's header.
-
-    Returns:
-        Complete settings, and rows (name, value, from the header, status) to show.
-
-    Raises:
-        InputError: if a value is given neither here nor there.
-    """
-    detector, beam = settings.detector, settings.beam
-    rows: list[tuple[str, str, str, str]] = []
-    found: dict[str, Any] = {}
-    for section, name, given in (
-        ("detector", "pixels", detector.pixels),
-        ("detector", "pixel_size_mm", detector.pixel_size_mm),
-        ("detector", "distance_mm", detector.distance_mm),
-        ("beam", "wavelength_A", beam.wavelength_A),
-        ("detector", "two_theta_deg", _two_theta(detector, header)),
-        ("scan", "phi_start_deg", settings.scan.phi_start_deg),
-        ("scan", "osc_deg", settings.scan.osc_deg),
-    ):
-        value = given if given is not None else header.get(name, 0.0 if section == "scan" else None)
-        if value is None:
-            where = "the image's header does not say" if settings.data.image else "there is no image with a header"
-            raise required(f"{section}.{name}", f"a value ({where})", "null")
-        if name in ("pixel_size_mm", "distance_mm", "wavelength_A") and not float(np.min(value)) > 0:
-            raise required(f"{section}.{name}", "a value above zero", f"{value} from the image's header")
-        found[name] = value
-        rows.append(_row(f"{section}.{name}", value, header.get(name), given is not None))
-    detector = detector.model_copy(
-        update={n: found[n] for n in ("pixels", "pixel_size_mm", "distance_mm", "two_theta_deg")}
-    )
-    centre, row = _centre(detector, header)
-    if settings.data.image is not None:
-        rows.append(row)
-    detector = detector.model_copy(update={"beam_center_mm": centre, "org_px": None})
-    beam = beam.model_copy(update={"wavelength_A": found["wavelength_A"]})
-    scan = settings.scan.model_copy(update={n: found[n] for n in ("phi_start_deg", "osc_deg")})
-    return settings.model_copy(update={"detector": detector, "beam": beam, "scan": scan}), rows if header else []
+def _spread_out(name: str, value: Any) -> np.ndarray:
+    """A known value for each component: one mosaic spread stands for three equal ones."""
+    flat = np.ravel(value)
+    return np.repeat(flat, 3) if name == "mosaic_spread_deg" and len(labels(name)) > len(flat) else flat
 
 
-def _two_theta(detector: Any, header: dict[str, Any]) -> float:
-    """As given, or zero; a header does not say about which axis its detector is swung."""
-    if detector.two_theta_deg is not None:
-        return float(detector.two_theta_deg)
-    if header.get("two_theta_deg"):
-        wanted = f"a value (the header says {header['two_theta_deg']:g}, but not about which axis)"
-        raise required("detector.two_theta_deg", wanted, "null")
-    return 0.0
-
-
-def _said(image: DetectorImage) -> dict[str, Any]:
-    """The header's values, with the size of the image among them."""
-    slow, fast = image.counts.shape
-    return {**image.header, "pixels": (fast, slow)}
-
-
-def _centre(detector: Any, header: dict[str, Any]) -> tuple[tuple[float, float], tuple[str, str, str, str]]:
-    """Beam centre (X, Y) [mm]: as given, or the header's in this convention, or the convention's default."""
-    convention = convention_of(detector)
-    pivot = detector.pivot or convention.pivot
-    places = ["beam_fast_slow_mm", "foot_fast_slow_mm"]
-    wanted, other = places if pivot == "beam" else places[::-1]
-    upright = not any(detector.rotations_deg) and detector.two_theta_deg == 0
-    fast_slow = header.get(wanted, header.get(other) if upright else None)
-    said = header.get("beam_center_mm")
-    if fast_slow is not None:
-        fast, slow = fast_slow
-        said = convention.x_y(fast, slow, detector.pixel_size_mm, detector.pixels[1] * detector.pixel_size_mm)
-    given = detector.beam_center_mm
-    if given is None and detector.org_px is not None:
-        given = default_centre_mm(detector)
-    centre = given or said or default_centre_mm(detector)
-    row = _row("detector.beam_center_mm", centre, said, given is not None)
-    if given is None and said is None:
-        row = (*row[:3], f"default of {detector.convention}")
-    return (centre[0], centre[1]), row
-
-
-def _row(name: str, value: Any, said: Any, given: bool) -> tuple[str, str, str, str]:
-    def text(v: Any) -> str:
-        return " ".join(f"{x:g}" for x in np.ravel(v))
-
-    if said is None:
-        return name, text(value), "-", "configuration"
-    same = bool(np.allclose(value, said, rtol=1e-5, atol=1e-9))
-    return name, text(value), text(said), "agrees" if same and given else "from header" if not given else "overridden"
+def _check_start(parameters: Parameters) -> None:
+    """Widths add up in squares: from zero they have no slope."""
+    for name in SPREADS:
+        spec = parameters.specs[name]
+        if spec.free and not bool((spec.initial > 0).all()):
+            raise required(f"initial.{name}", "a value above zero to be refined", spec.initial.tolist())
 
 
 def _orientation(settings: Settings) -> tuple[Tensor, Tensor]:
@@ -218,6 +151,9 @@ def _fixed_values(settings: Settings, cell: Tensor) -> dict[str, Tensor]:
         "beam_center_mm": tensor(settings.detector.beam_center_mm),
         "rotations_deg": tensor(settings.detector.rotations_deg),
         "wavelength_A": tensor(settings.beam.wavelength_A),
+        "b_iso_A2": tensor(settings.structure_factors.b_iso_A2),
+        "divergence_rms_mrad": tensor(settings.beam.divergence_rms_mrad),
+        "bandwidth_rms_percent": tensor(settings.beam.bandwidth_rms_percent),
     }
 
 
@@ -241,6 +177,9 @@ def _initial_values(
     given = {n: getattr(settings.initial, n) for n in fixed}
     words = {n for n, v in given.items() if v == "estimate"}
     values = {n: fixed[n] if v is None or n in words else tensor(v) for n, v in given.items()}
+    if len(labels("mosaic_spread_deg")) == 3:
+        values["mosaic_spread_deg"] = values["mosaic_spread_deg"].expand(3)
+    model.prepare(values)
     observed = observation.observed()
     profile = model.profile(model.experiment(values), model.pixels)
     if "background" in words:
@@ -264,7 +203,11 @@ def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
             raise required(f"parameters.{name}.prior", f"one number or {len(initial)}", f"{len(mean)} and {len(sigma)}")
         prior = (mean, sigma)
     lower, upper = (choice.lower, choice.upper) if choice.free else (None, None)
-    return ParameterSpec(name, initial, choice.scale, choice.free, lower, upper, prior)
+    ties = None
+    if name == "cell" and choice.free:
+        field = "crystal.cell" if settings.initial.cell is None else "initial.cell"
+        ties = cell_ties(initial, settings.crystal.system, field)
+    return ParameterSpec(name, initial, choice.scale, choice.free, lower, upper, prior, ties)
 
 
 def _mean_rotation(domains: Any, spread_deg: Tensor) -> list[float]:

@@ -95,13 +95,8 @@ def _refine(problem: Problem, folder: Path, console: Console, start: float) -> d
 
 def _described(problem: Problem) -> dict[str, Any]:
     """What the model was, and the mean rotation of its blocks and of the data's."""
-    simulator = problem.model.simulator
     return {
-        "model": {
-            "pixels": len(problem.model.pixels),
-            "oversample": simulator.oversample,
-            "mosaic_nodes": len(simulator.domain_weights),
-        },
+        "model": {"pixels": len(problem.model.pixels), **problem.model.described()},
         "mean_domain_rotation_deg": problem.mean_rotation_deg,
     }
 
@@ -117,10 +112,8 @@ def clear(folder: Path) -> None:
 @contextmanager
 def _threads(problem: Problem) -> Iterator[None]:
     """One thread where the work is too small to share."""
-    simulator = problem.model.simulator
-    evaluations = len(problem.model.pixels) * simulator.oversample**2 * len(simulator.domain_weights)
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if evaluations < 1 << 22 else before)
+    torch.set_num_threads(1 if problem.model.evaluations < 1 << 22 else before)
     try:
         yield
     finally:

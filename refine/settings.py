@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from refine.cells import SYSTEMS
 from refine.diffuse_settings import Diffuse, DiffuseFit, ModelFile, Simulate
 from refine.errors import InputError, required
 from refine.messages import first_error
@@ -40,6 +41,7 @@ def _closes(cell: tuple[float, ...]) -> tuple[float, ...]:
 
 Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], AfterValidator(_closes)]
 MosaicModel = Literal["quadrature", "random"]
+Mosaic = NotNegative | tuple[NotNegative, NotNegative, NotNegative]
 
 
 class Section(BaseModel):
@@ -52,10 +54,12 @@ class Crystal(Section):
     """The sample."""
 
     cell: Cell
+    system: Literal["auto", *SYSTEMS]  # type: ignore[valid-type]
     a_matrix_path: str | None
     n_cells: Triple
-    shape: Literal["square", "round", "gauss", "tophat"]
+    shape: Literal["square", "gaussian", "round", "gauss", "tophat"]
     fudge: Positive
+    misorientation: Literal["cap", "normal"]
     mosaic_model: MosaicModel
     mosaic_domains: Count
     mosaic_seed: Count
@@ -108,6 +112,8 @@ class Beam(Section):
     divergence_steps: tuple[Count, Count]
     dispersion_percent: Annotated[FiniteFloat, Ge(0), Le(100)]
     dispersion_steps: Count
+    divergence_rms_mrad: NotNegative
+    bandwidth_rms_percent: NotNegative
 
 
 class Scan(Section):
@@ -124,11 +130,14 @@ class StructureFactorTable(Section):
     path: str | None
     default_F: NotNegative
     interpolate: bool
+    b_iso_A2: FiniteFloat
 
 
 class Simulator(Section):
-    """What is simulated beside the geometry."""
+    """How spots are computed, and what lies under them."""
 
+    model: Literal["sampled", "closed_form"]
+    point_spread_px: NotNegative
     d_min_A: NotNegative
     background: Literal["flat", "scatterer"]
 
@@ -149,8 +158,9 @@ class Data(Section):
 class Truth(Section):
     """Ground truth: what simulated data are made with, or what is known of the image; null where unknown."""
 
+    simulator: Literal["sampled", "closed_form"]
     misset_deg: Vector | None
-    mosaic_spread_deg: NotNegative | None
+    mosaic_spread_deg: Mosaic | None
     mosaic_model: MosaicModel
     mosaic_domains: Count
     mosaic_seed: Count
@@ -162,13 +172,16 @@ class Truth(Section):
     beam_center_mm: Pair | None
     rotations_deg: Vector | None
     wavelength_A: Positive | None
+    b_iso_A2: FiniteFloat | None
+    divergence_rms_mrad: NotNegative | None
+    bandwidth_rms_percent: NotNegative | None
 
 
 class Initial(Section):
     """Where the refinement starts; null for the value under crystal, detector or beam."""
 
     misset_deg: Vector | Literal["search"]
-    mosaic_spread_deg: NotNegative
+    mosaic_spread_deg: Mosaic
     cell: Cell | None
     n_cells: Triple | None
     scale: Positive | Literal["estimate"]
@@ -177,6 +190,9 @@ class Initial(Section):
     beam_center_mm: Pair | None
     rotations_deg: Vector | None
     wavelength_A: Positive | None
+    b_iso_A2: FiniteFloat | None
+    divergence_rms_mrad: NotNegative | None
+    bandwidth_rms_percent: NotNegative | None
 
     @model_validator(mode="after")
     def _no_search(self) -> "Initial":
@@ -221,6 +237,9 @@ class Parameters(Section):
     beam_center_mm: Parameter
     rotations_deg: Parameter
     wavelength_A: Parameter
+    b_iso_A2: Parameter
+    divergence_rms_mrad: Parameter
+    bandwidth_rms_percent: Parameter
 
 
 class Trainer(Section):

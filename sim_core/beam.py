@@ -1,9 +1,12 @@
 """The incident beam as a set of plane waves."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .experiment import Beam
 from .rotations import axis_rotation
 
 
@@ -50,3 +53,32 @@ def tilted_directions(
     normal = torch.linalg.cross(beam, polarization_axis)
     turned = axis_rotation(polarization_axis.expand(len(vertical), 3), vertical) @ beam
     return (axis_rotation(normal.expand(len(horizontal), 3), horizontal) @ turned[..., None])[..., 0]
+
+
+def as_waves(beam: Beam) -> Beam:
+    """A beam whose Gaussian divergence and bandwidth are plane waves: three Gauss-Hermite nodes for each."""
+    if beam.divergence is None and beam.bandwidth is None:
+        return beam
+    one = beam.weight.new_ones(1)
+    nodes = beam.weight.new_tensor([-(3**0.5), 0.0, 3**0.5])
+    shares = beam.weight.new_tensor([1 / 6, 2 / 3, 1 / 6])
+    direction, weight = beam.direction, beam.weight
+    wavelength = beam.wavelength
+    if beam.divergence is not None:
+        angles = torch.cartesian_prod(nodes, nodes) * beam.divergence
+        across = torch.linalg.cross(direction, beam.polarization_axis.expand_as(direction))
+        across = across / across.norm(dim=-1, keepdim=True)
+        along = torch.linalg.cross(across, direction)
+        tilted = direction[:, None] + angles[:, :1] * across[:, None] + angles[:, 1:] * along[:, None]
+        direction = (tilted / tilted.norm(dim=-1, keepdim=True)).flatten(0, 1)
+        weight = torch.outer(weight, torch.cartesian_prod(shares, shares).prod(-1)).flatten()
+        wavelength = wavelength.repeat_interleave(len(angles))
+    relative, share = (one, one) if beam.bandwidth is None else (1 + nodes * beam.bandwidth, shares)
+    return replace(
+        beam,
+        direction=direction.repeat_interleave(len(relative), 0),
+        wavelength=torch.outer(wavelength, relative).flatten(),
+        weight=torch.outer(weight, share).flatten(),
+        divergence=None,
+        bandwidth=None,
+    )

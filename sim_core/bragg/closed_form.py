@@ -204,32 +204,37 @@ class ClosedFormBragg(nn.Module):
         return s, covariance, factor
 
 
-def neighbours_needed(
-    crystal: Crystal, scan: Scan, beam: Beam, blocks: Blocks, s_max: float, reach: float = 3.5
-) -> tuple[int, int, int]:
+def neighbours_needed(experiment: Experiment, blocks: Blocks, reach: float = 3.5) -> tuple[int, int, int]:
     """How many lattice points along each axis reach a pixel, for ``ClosedFormBragg``; waits for the device.
 
     One where ``reach`` standard deviations of the widest spot end within half a cell of the index space, two up to a
     whole cell, three beyond.
 
     Args:
-        crystal: With the largest mosaic spread that is to be expected.
-        scan: The spindle.
-        beam: The waves.
+        experiment: What is to be simulated.
         blocks: Interference function.
-        s_max: Length of the longest scattering vector on the detector [1/A].
         reach: Standard deviations that count.
     """
+    beam, crystal, scan = experiment.beam, experiment.crystal, experiment.scan
     with torch.no_grad():
-        eta = SIGMA_PER_SPREAD * crystal.mosaic_spread.max() * s_max
-        wave = bandwidth_variance(beam) * s_max**2
-        spread = eta**2 + wave + directions_covariance(beam).trace() / 2
+        s2 = _longest_scattering_vector(experiment.panel, beam).square()
+        spread = (SIGMA_PER_SPREAD * crystal.mosaic_spread.max()).square() * s2 + bandwidth_variance(beam) * s2
+        spread = spread + directions_covariance(beam).trace() / 2
+        sigma = max(s for s, w in zip(blocks.sigmas, blocks.weights, strict=True) if w * s > 0.2)
+        edges = crystal.direct.square().sum(-1)
+        extent = reach * (edges * spread + (sigma / crystal.n_cells) ** 2).sqrt()
         if scan.width is not None:
-            spread = spread + (scan.width * s_max / 2) ** 2
-        main = torch.tensor([s for s, w in zip(blocks.sigmas, blocks.weights, strict=True) if w > 0.01]).max()
-        sigma = (crystal.direct.square().sum(-1) * spread + (main / crystal.n_cells) ** 2).sqrt() * reach
-        counts = [1 if x <= 0.5 else 2 if x <= 1 else 3 for x in sigma.tolist()]
+            extent = extent + (edges * s2).sqrt() * scan.width / 2
+        counts = [1 if x <= 0.5 else 2 if x <= 1 else 3 for x in extent.tolist()]
     return counts[0], counts[1], counts[2]
+
+
+def _longest_scattering_vector(panel: Panel, beam: Beam) -> Float[Tensor, ""]:
+    """Length of S [1/A] at the corner of the panel where it is longest."""
+    fast, slow = panel.image_size
+    corners = panel.positions(panel.origin.new_tensor([[0, 0], [0, fast], [slow, 0], [slow, fast]]))
+    direction, wavelength = mean_wave(beam)
+    return ((corners / corners.norm(dim=-1, keepdim=True) - direction) / wavelength).norm(dim=-1).max()
 
 
 __all__ = ["BLOCKS", "Blocks", "ClosedFormBragg", "GAUSSIAN", "SQUARE", "neighbours_needed"]

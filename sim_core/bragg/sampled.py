@@ -7,12 +7,14 @@ m runs over spindle positions and mosaic blocks.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..beam import as_waves
 from ..constants import R_E_SQUARED
 from ..detector import absorbed_fraction, solid_angle
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
@@ -150,6 +152,7 @@ class SampledBragg(nn.Module):
             Photons a pixel, in the simulator's precision.
         """
         pixels = experiment.panel.all_pixels() if pixels is None else pixels
+        experiment = replace(experiment, beam=as_waves(experiment.beam))
         crystal = experiment.crystal
         rows, weights = orientations(crystal, experiment.scan, self.domains)
         parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)

@@ -8,7 +8,7 @@ from support import REPOSITORY
 
 from refine.compose import CONFIGS, load
 from refine.errors import InputError
-from refine.problem import with_header
+from refine.geometry import with_header
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
 NEEDS = {"image": ["data.image=data/lysozyme/noise_lo.img"]}

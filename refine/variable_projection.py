@@ -1,0 +1,53 @@
+"""The best linear parameters of a model, all others held."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refine.losses import Loss
+
+ITERATIONS = 12
+"""Steps at most; scoring converges in a few."""
+
+
+def linear_fit(
+    parts: Float[Tensor, "pixels n"],
+    observed: Float[Tensor, "pixels"],
+    start: Float[Tensor, "n"],
+    lower: Float[Tensor, "n"],
+    moves: list[bool],
+    loss: Loss,
+) -> Float[Tensor, "n"]:
+    """Coefficients c >= lower that minimise the loss of ``parts @ c``, by Fisher scoring.
+
+    Args:
+        parts: What each coefficient multiplies.
+        observed: Photons.
+        start: Coefficients to start from.
+        lower: Lowest coefficients.
+        moves: Which coefficients are sought; the others stay.
+        loss: The loss.
+    """
+    mask = torch.tensor(moves, device=start.device)
+    best, value = start, loss.value(parts @ start, observed)
+    for _ in range(ITERATIONS):
+        expected = parts @ best
+        gradient = torch.where(mask, parts.T @ loss.slope(expected, observed), 0.0)
+        curvature = parts.T @ (loss.curvature(expected)[:, None] * parts)
+        held = ~mask | ((best <= lower) & (gradient > 0))
+        size = curvature.diagonal().clamp_min(1e-300)
+        system = torch.where(held[:, None] | held[None, :], torch.diag(size), curvature + torch.diag(1e-12 * size))
+        step = -torch.linalg.solve(system, gradient.masked_fill(held, 0.0))
+        for _ in range(4):
+            tried = torch.maximum(best + step, torch.minimum(lower, best))
+            new = loss.value(parts @ tried, observed)
+            if new <= value:
+                break
+            step = step / 4
+        else:
+            return best
+        small = bool((value - new) <= 1e-9 * value)
+        best, value = tried, new
+        if small:
+            return best
+    return best
