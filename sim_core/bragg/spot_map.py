@@ -61,15 +61,17 @@ def local_background(
     Args:
         photons: The image.
         used: Which of its pixels count.
-        window: Edge of the square around a pixel [pixels].
+        window: Edge of the square around a pixel [pixels], shortened to the image.
     """
-    size = 2 * (window // 2) + 1
-    kept = used.clone()
+    size = 2 * (min(window, *photons.shape) // 2) + 1
+    kept = used
+    mean = variance = torch.zeros_like(photons)
 
     def box(x: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(x[None, None], size, 1, size // 2, count_include_pad=False)[0, 0]
+        rows = torch.nn.functional.avg_pool2d(x[None, None], (1, size), 1, (0, size // 2))
+        return torch.nn.functional.avg_pool2d(rows, (size, 1), 1, (size // 2, 0))[0, 0]
 
-    for _ in range(8):
+    for _ in range(6):
         share = box(kept.double()).clamp_min(1e-9)
         clean = torch.where(kept, photons, 0.0)
         mean = box(clean) / share
