@@ -182,9 +182,14 @@ def expected(
     The pixels are turned into the crystal's frame, so that all candidates are rows of one sum; the mosaic spread acts
     at S instead of at the lattice point.
     """
-    s = target.scattering @ rotations
-    c = rotations.mT[:, None] @ target.covariance @ rotations[:, None]
-    across = s.square().sum(-1)[..., None, None] * torch.eye(3, dtype=s.dtype) - s[..., :, None] * s[..., None, :]
-    c = c + variance[:, None, None, None] * across
-    y = spot_sum(s.flatten(0, 1), c.flatten(0, 1), spots, amplitudes, settings)
-    return target.factor * y.view(s.shape[:2])
+    m, n = len(rotations), len(target.scattering)
+    s = torch.einsum("mba,nb->amn", rotations, target.scattering)
+    pairs = torch.einsum("mca,mdb->abmcd", rotations, rotations).reshape(9 * m, 9)
+    c = (pairs @ target.covariance.reshape(n, 9).T).view(3, 3, m, n)
+    length2 = s.square().sum(0)
+    for i in range(3):
+        for j in range(3):
+            across = length2 - s[i] ** 2 if i == j else -s[i] * s[j]
+            c[i, j] += variance[:, None] * across
+    y = spot_sum(s.flatten(1).mT, c.flatten(2).permute(2, 0, 1), spots, amplitudes, settings)
+    return target.factor * y.view(m, n)

@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..kernels.spot_sum import Settings, Spots
-from ..rotations import skew
 from .orientations import quaternion_matrix, quaternion_product, vector_quaternion
 from .search import Fits, Target, expected, root
 
-ROWS = 1 << 15
+ROWS = 1 << 14
 """Pixels times candidates that are held at a time."""
+
+DIFFERENCE, SPREAD_DIFFERENCE = math.radians(0.02), 0.05
+"""Steps of the difference quotients: about each axis [rad], relative of the mosaic spread."""
 
 
 class Fit:
@@ -26,8 +28,10 @@ class Fit:
     """
 
     def __init__(self, target: Target, spots: Spots, amplitudes: Tensor, settings: Settings) -> None:
-        self.target, self.spots, self.amplitudes, self.settings = target, spots, amplitudes, settings
-        self.observed = root(target.observed)
+        self.target = Target(*(x.float() for x in target))
+        self.spots = Spots(*(x.float() if isinstance(x, Tensor) else x for x in spots))
+        self.amplitudes, self.settings = amplitudes.float(), settings
+        self.observed = root(self.target.observed)
 
     def start(self, rotations: Float[Tensor, "m 4"], mosaic: float, inflation: float) -> Fits:
         """Candidates with the best scale for each."""
@@ -42,16 +46,17 @@ class Fit:
 
     def null(self) -> float:
         """Deviance of the background alone."""
-        return float((root(self.target.background) - self.observed).square().sum())
+        return float((root(self.target.background) - self.observed).double().square().sum())
 
     def best_scale(self, y: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
         """A few steps of reweighted least squares."""
         excess = self.target.observed - self.target.background
         s = excess.clamp_min(0).sum() / y.sum(-1).clamp_min(1e-30)
+        top = s.max()
         for _ in range(6):
             w = 1 / (self.target.background + s[:, None] * y + 0.5)
-            s = ((w * y * excess).sum(-1) / (w * y * y).sum(-1).clamp_min(1e-30)).clamp_min(1e-9 * s.max())
-        return s
+            s = ((w * y * excess).sum(-1) / (w * y * y).sum(-1).clamp_min(1e-30)).clamp_min(1e-9 * top)
+        return s.double()
 
     def run(self, fits: Fits, inflation: float, steps: int) -> Fits:
         """A few steps with the mosaic spread inflated by ``inflation`` [rad], in quadrature."""
@@ -79,22 +84,20 @@ class Fit:
         return Fits(q, eta, scale, deviance)
 
     def _step(self, q: Tensor, eta: Tensor, scale: Tensor, inflation: float, damping: Tensor) -> Tensor:
-        """Damped Gauss-Newton steps; the scale is solved for beside the others."""
-        matrices = quaternion_matrix(q)
-        eye = torch.eye(3, dtype=q.dtype)
-
-        def photons(v: Tensor) -> tuple[Tensor, Tensor]:
-            w = skew(v[:3])
-            turned = (eye + w) @ matrices
-            variance = (eta * (1 + v[3])) ** 2 + inflation**2
-            mu = scale[:, None] * (1 + v[4]) * self._sum(turned, variance) + self.target.background
-            z = root(mu)
-            return z, z.detach()
-
-        jacobian, z = torch.func.jacfwd(photons, has_aux=True)(q.new_zeros(5))
+        """Damped Gauss-Newton steps from difference quotients; the scale is solved for beside the others."""
+        moves = torch.cat([torch.zeros(1, 3, dtype=q.dtype), DIFFERENCE * torch.eye(3, dtype=q.dtype)])
+        turned = quaternion_product(vector_quaternion(moves)[:, None], q)
+        spread = eta * (1 + SPREAD_DIFFERENCE)
+        y = self._spots(torch.cat([turned.flatten(0, 1), q]), torch.cat([eta.repeat(4), spread]), inflation)
+        here, *others = y.view(5, len(q), -1).unbind(0)
+        steps = (DIFFERENCE, DIFFERENCE, DIFFERENCE, SPREAD_DIFFERENCE)
+        slopes = [(other - here) / step for other, step in zip(others, steps, strict=True)]
+        height = scale.float()[:, None]
+        z = root(height * here + self.target.background)
+        jacobian = (2 * height / z)[..., None] * torch.stack([*slopes, here], -1)
         residual = z - self.observed
-        gradient = torch.einsum("mnp,mn->mp", jacobian, residual)
-        hessian = jacobian.mT @ jacobian
+        gradient = torch.einsum("mnp,mn->mp", jacobian, residual).double()
+        hessian = (jacobian.mT @ jacobian).double()
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         extra = damping[:, None] * diagonal + 1e-9 * diagonal.amax(1, keepdim=True) + 1e-12
         step = -torch.linalg.solve(hessian + torch.diag_embed(extra), gradient)
@@ -105,11 +108,11 @@ class Fit:
         return expected(self.target, self.spots, self.amplitudes, self.settings, rotations, variance)
 
     def _spots(self, q: Tensor, eta: Tensor, inflation: float) -> Tensor:
-        return self._sum(quaternion_matrix(q), eta**2 + inflation**2)
+        return self._sum(quaternion_matrix(q).float(), (eta**2 + inflation**2).float())
 
     def _deviance(self, y: Tensor, scale: Tensor) -> Tensor:
-        mu = scale[:, None] * y + self.target.background
-        return torch.nan_to_num((root(mu) - self.observed).square().sum(-1), nan=torch.inf)
+        mu = scale[:, None].float() * y + self.target.background
+        return torch.nan_to_num((root(mu) - self.observed).double().square().sum(-1), nan=torch.inf)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(max(1, ROWS // len(self.target.observed)))

@@ -224,7 +224,7 @@ def match(
     top, bottom = [], []
     for part in rotations.float().split(max(1, (1 << 17) // max(1, len(q)))):
         x, y, z = (part.transpose(0, 1) @ q.T.float()).unbind(0)
-        p = z.add_(bend).square_().mul_(sharp).exp_().mul_(amplitude)
+        p = z.add_(bend).square_().mul_(sharp).clamp_(min=-60).exp_().mul_(amplitude)
         place = torch.atan2(y, x).mul_(sectors / (2 * math.pi)).add_(sectors / 2).clamp_(0, sectors - 1).int().add_(start)
         top.append((p * torch.take(signal, place.long())).sum(-1))
         bottom.append((p.square_() * torch.take(coverage, place.long())).sum(-1))
