@@ -9,9 +9,9 @@ from torch import Tensor
 
 from refine.conventions import CONVENTIONS, Convention, unit
 from refine.errors import required
-from refine.settings import Beam as BeamSettings
-from refine.settings import Detector as DetectorSettings
-from refine.settings import Scan as ScanSettings
+from refine.experiment_settings import Beam as BeamSettings
+from refine.experiment_settings import Detector as DetectorSettings
+from refine.experiment_settings import Scan as ScanSettings
 from sim_core import Beam, Crystal, Panel, Scan, Sensor
 from sim_core.beam import centred_grid, divergence_grid, tilted_directions
 from sim_core.bragg.mosaic import DomainSample, Misorientation, normal_domains, quadrature_domains, random_domains

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -59,9 +60,28 @@ def from_file(image: DetectorImage, settings: Settings) -> Observation:
         mask = read_image(existing_file(data.mask, "data.mask"))
         _check_size(mask.path, mask.counts, pixels, "detector.pixels")
         used &= mask.counts != 0
+    if data.hot_sigma is not None:
+        used &= ~hot_pixels((image.counts - data.adc_offset) / data.gain, used, data.hot_sigma)
     if not used.any():
         raise required(image.path, "at least one pixel below saturation and outside the mask", "none")
     return Observation((image.counts - data.adc_offset) / data.gain, used, image.sha256, image.path)
+
+
+def hot_pixels(
+    photons: Float[np.ndarray, "slow fast"], used: Bool[np.ndarray, "slow fast"], sigma: float
+) -> Bool[np.ndarray, "slow fast"]:
+    """Pixels that stand alone: above the largest of their neighbours by ``sigma`` standard deviations and ten times.
+
+    Args:
+        photons: The image.
+        used: Pixels that count as neighbours.
+        sigma: Standard deviations of that largest neighbour's counts, at least of one photon.
+    """
+    frame = np.pad(np.where(used, photons, -np.inf), 1, constant_values=-np.inf)
+    rows, columns = photons.shape
+    shifts = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+    largest = np.max([frame[i : i + rows, j : j + columns] for i, j in shifts], axis=0).clip(min=1.0)
+    return used & (photons > largest + sigma * np.sqrt(largest)) & (photons > 10 * largest)
 
 
 def from_simulation(photons: Tensor, settings: Settings) -> Observation:

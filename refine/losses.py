@@ -32,43 +32,87 @@ class Loss(Protocol):
 
 
 class Gaussian:
-    r"""Counts whose variance is the model's: :math:`V(\mu) = \mu + \sigma_\mathrm{readout}^2`.
+    r"""Counts whose variance is the model's: :math:`V(\mu) = \mu + \sigma_\mathrm{readout}^2 + p^2 \mu^2`.
 
-    The deviance of a distribution with this mean and variance,
+    The deviance of a distribution with this mean and variance, for p = 0
 
     .. math:: D = 2\sum\int_\mu^n \frac{n - t}{V(t)}\,dt
         = 2\sum (n + \sigma^2)\ln\frac{n + \sigma^2}{\mu + \sigma^2} - (n - \mu),
 
     is the sum of (n - mu)^2/V for many photons, has the unbiased score (n - mu)/V for few, and never the poles that
     a variance in a denominator brings. Where read-out noise takes n + sigma^2 below zero, the saturated model is zero.
+    With p above zero V = p^2 (t + r_1)(t + r_2), and partial fractions make D the difference of two such sums.
 
     Args:
         readout: Read-out noise [photons, rms].
+        proportional: Error p proportional to the expected photons: what a scale or a structure factor leaves over.
+        outliers: Residuals beyond so many standard deviations count linearly (Huber's function of the deviance);
+            ``None`` for none.
 
-    References: Wedderburn (1974), Biometrika 61, 439.
+    Raises:
+        ValueError: if the two errors are so large that the variance has no real roots, 2 p readout >= 1.
+
+    References: Wedderburn (1974), Biometrika 61, 439; Huber (1964), Ann. Math. Stat. 35, 73.
     """
 
     is_likelihood = True
 
-    def __init__(self, readout: float = 0.0) -> None:
+    def __init__(self, readout: float = 0.0, proportional: float = 0.0, outliers: float | None = None) -> None:
         self.shift = readout**2 + FLOOR
+        self.square = proportional**2
+        self.outliers = outliers
+        discriminant = 1 - 4 * self.square * self.shift
+        if discriminant <= 0 or proportional < 0 or (outliers is not None and not outliers > 0):
+            raise ValueError(
+                "expected proportional >= 0 with 2 * proportional * readout < 1 and outliers > 0 or null, "
+                f"got {proportional}, {readout} and {outliers}"
+            )
+        root = math.sqrt(discriminant)
+        self.gain = 1 / root
+        self.roots = (2 * self.shift / (1 + root), (1 + root) / (2 * self.square) if self.square else None)
+
+    def deviance(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+        """Of each pixel."""
+        near, far = self.roots
+        terms = _half_deviance(model, observed, near)
+        if far is not None:
+            terms = terms - _half_deviance(model, observed, far)
+        return (2 * self.gain * terms).clamp_min(0.0)
 
     def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
-        """The deviance; through ``r - log(1 + r)``, which keeps its digits near a perfect fit."""
-        n, mu = observed + self.shift, model + self.shift
-        counted = n >= self.shift
-        some = torch.where(counted, n, 1.0)
-        r = (mu - some) / some
-        below = n * (math.log(self.shift) - mu.log()) + mu - self.shift
-        return 2 * torch.where(counted, some * (r - r.log1p()), below).sum().clamp_min(0.0)
+        """The deviance, with what lies far out counted linearly."""
+        terms = self.deviance(model, observed)
+        if self.outliers is None:
+            return terms.sum()
+        limit = self.outliers
+        far = terms > limit**2
+        linear = 2 * limit * torch.where(far, terms, 1.0).sqrt() - limit**2
+        return torch.where(far, linear, terms).sum()
 
     def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
         """Twice the quasi-score with its sign turned."""
-        return 2 * (model - observed) / (model + self.shift)
+        slope = 2 * (model - observed) / self._variance(model)
+        if self.outliers is None:
+            return slope
+        terms = self.deviance(model, observed)
+        return slope * torch.clamp(self.outliers / terms.clamp_min(1e-300).sqrt(), max=1.0)
 
     def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
         """Two over the variance."""
-        return 2 / (model + self.shift)
+        return 2 / self._variance(model)
+
+    def _variance(self, model: Tensor) -> Tensor:
+        return model + self.shift + self.square * model.square() if self.square else model + self.shift
+
+
+def _half_deviance(model: Tensor, observed: Tensor, shift: float) -> Tensor:
+    """The integral of (n - t)/(t + shift); through ``r - log(1 + r)``, which keeps its digits near a perfect fit."""
+    n, mu = observed + shift, model + shift
+    counted = n >= shift
+    some = torch.where(counted, n, 1.0)
+    r = (mu - some) / some
+    below = n * (math.log(shift) - mu.log()) + mu - shift
+    return torch.where(counted, some * (r - r.log1p()), below)
 
 
 class Poisson(Gaussian):
@@ -76,10 +120,12 @@ class Poisson(Gaussian):
 
     Args:
         readout: Not used: kept so that losses can be exchanged.
+        proportional: As of :class:`Gaussian`.
+        outliers: As of :class:`Gaussian`.
     """
 
-    def __init__(self, readout: float = 0.0) -> None:
-        super().__init__(0.0)
+    def __init__(self, readout: float = 0.0, proportional: float = 0.0, outliers: float | None = None) -> None:
+        super().__init__(0.0, proportional, outliers)
 
 
 class KnownNoise:

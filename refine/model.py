@@ -11,7 +11,7 @@ from refine.builders import Values, build_beam, build_crystal, build_panel, buil
 from refine.errors import required
 from refine.settings import Settings
 from sim_core import Experiment, StructureFactors
-from sim_core.bragg.background import PROFILES
+from sim_core.bragg.background import flat_profile, radial_profiles, scatterer_profile
 from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed
 from sim_core.bragg.lattice import SHAPES, Square
 from sim_core.bragg.mosaic import DomainSample
@@ -43,6 +43,7 @@ class BraggModel(nn.Module):
     default_F: Tensor
     orientation: Tensor
     pixels: Tensor
+    planes: Tensor
 
     def __init__(
         self,
@@ -59,7 +60,8 @@ class BraggModel(nn.Module):
         self.convention = convention_of(settings.detector)
         self.spreading = {name for name in SPREADS if _is_used(settings, name)}
         self.simulator = build_simulator(settings, kind or settings.simulator.model, domains, oversample)
-        self.profile = PROFILES[settings.simulator.background]
+        self.background = settings.simulator.background
+        self.register_buffer("planes", torch.zeros(0))
         self.register_buffer("table", structure_factors.table)
         self.register_buffer("h_min", structure_factors.h_min)
         self.register_buffer("default_F", structure_factors.default)
@@ -107,14 +109,23 @@ class BraggModel(nn.Module):
             values: Every parameter by name, in users' units.
             pixels: Other pixels than the model's own.
         """
-        spots, profile = self.parts(values, pixels).unbind(-1)
-        return values["scale"] * spots + values["background"] * profile
+        parts = self.parts(values, pixels)
+        return parts @ torch.cat([values[name].reshape(-1) for name in self.linear])
 
-    def parts(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n 2"]:
+    def profile(self, experiment: Experiment, pixels: Int[Tensor, "n 2"]) -> Float[Tensor, "n profiles"]:
+        """What the background is for each unit of its coefficients."""
+        if len(self.planes):
+            return self.planes[pixels[:, 0], pixels[:, 1], None]
+        if self.background == "radial":
+            return radial_profiles(experiment, pixels)
+        return (scatterer_profile if self.background == "scatterer" else flat_profile)(experiment, pixels)[:, None]
+
+    def parts(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n parts"]:
         """Photons for each unit of the :data:`LINEAR` parameters."""
         pixels = self.pixels if pixels is None else pixels
         experiment = self.experiment(values)
-        return torch.stack([self.simulator(experiment, pixels).double(), self.profile(experiment, pixels)], -1)
+        spots = self.simulator(experiment, pixels).double()
+        return torch.cat([spots[:, None], self.profile(experiment, pixels)], -1)
 
 
 def build_simulator(

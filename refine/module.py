@@ -115,10 +115,12 @@ class RefinementModule(L.LightningModule):
             return vector, self.loss_at(vector)
         values, names = self.refined(vector), self.model.linear
         parts = self.model.parts(values)
-        start = torch.stack([values[n] for n in names])
-        moves = [n in self.linear for n in names]
+        sizes = [values[n].numel() for n in names]
+        start = torch.cat([values[n].reshape(-1) for n in names])
+        moves = [n in self.linear for n, size in zip(names, sizes, strict=True) for _ in range(size)]
         best = linear_fit(parts, self.observed, start, self.refined.lowest(names), moves, self.loss)
-        settled = self.refined.replaced(vector, {n: best[i] for i, n in enumerate(names) if moves[i]})
+        found = dict(zip(names, best.split(sizes), strict=True))
+        settled = self.refined.replaced(vector, {n: found[n] for n in self.linear})
         loss = self.loss.value(parts @ best, self.observed) + self.refined.penalty(self.refined(settled))
         return settled, torch.nan_to_num(loss, nan=torch.inf)
 

@@ -180,14 +180,14 @@ class Parameters(nn.Module):
         return values
 
     def lowest(self, names: tuple[str, ...]) -> Float[Tensor, "n"]:
-        """Lower bounds of scalar parameters."""
+        """Lower bounds of the components of some parameters."""
         return torch.cat([self._get("lower", name) for name in names])
 
     def replaced(self, vector: Float[Tensor, "free"], values: dict[str, Tensor]) -> Float[Tensor, "free"]:
-        """The raw vector with other values of some scalar parameters."""
+        """The raw vector with other values of some parameters whose components are not tied."""
         parts = self._split(vector)
         for name, value in values.items():
-            parts[name] = ((value - self._get("initial", name)) / self._get("scale", name)).reshape(1)
+            parts[name] = (value - self._get("initial", name)) / self._get("scale", name)
         return torch.cat([parts[name] for name in self.free])
 
     def penalty(self, values: dict[str, Float[Tensor, "..."]]) -> Float[Tensor, ""]:

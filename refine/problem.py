@@ -1,12 +1,13 @@
 """From checked settings to a refinement problem: image, model, parameters, truth."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from refine.boxes import box_of_each_pixel, planes
 from refine.builders import automatic_oversample, build_domains, tensor
 from refine.cells import cell_ties
 from refine.datamodule import Observation, from_file, from_simulation
@@ -20,6 +21,7 @@ from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, decla
 from refine.paths import existing_file
 from refine.settings import Settings
 from sim_core import StructureFactors
+from sim_core.bragg.background import RADIAL_KNOTS
 from sim_core.bragg.mosaic import domain_rotations
 from sim_core.bragg.noise import photon_noise
 from sim_core.rotations import mean_rotation, xyz_angles
@@ -64,6 +66,8 @@ def build_problem(settings: Settings) -> Problem:
     crystal, truth_settings = settings.crystal, settings.truth
     anisotropic = any(isinstance(s.mosaic_spread_deg, tuple) for s in (settings.initial, truth_settings))
     declare("mosaic_spread_deg", AXES if anisotropic else ())
+    knots = tuple(str(k) for k in range(RADIAL_KNOTS)) if settings.simulator.background == "radial" else ()
+    declare("background", knots)
     domains, true_domains = (
         build_domains(s.mosaic_model, s.mosaic_domains, s.mosaic_seed, crystal.misorientation)
         for s in (crystal, truth_settings)
@@ -82,12 +86,15 @@ def build_problem(settings: Settings) -> Problem:
         observation = from_file(image, settings)
     else:
         true_values = {**fixed, **{n: tensor(v) for n, v in known.items()}}
+        true_values["background"] = true_values["background"].expand([len(knots)] if knots else [])
         known = {n: v.tolist() for n, v in true_values.items()}
         frame = torch.zeros(0, 2, dtype=torch.long)
         source = BraggModel(settings, true_domains, factors, orientation, frame, oversample, truth_settings.simulator)
         source.prepare(true_values)
         observation = _simulate(source, true_values, settings)
     model = BraggModel(settings, domains, factors, orientation, observation.pixels(), oversample)
+    if "boxes" in (settings.data.pixels, "boxes" if settings.simulator.background == "planes" else ""):
+        observation = _boxed(settings, fixed, model, observation)
     initial = _initial_values(settings, fixed, model, observation)
     parameters = Parameters([_spec(settings, name, value) for name, value in initial.items()])
     if not parameters.free:
@@ -104,9 +111,9 @@ def build_problem(settings: Settings) -> Problem:
 
 
 def _spread_out(name: str, value: Any) -> np.ndarray:
-    """A known value for each component: one mosaic spread stands for three equal ones."""
+    """A known value for each component: one mosaic spread or background stands for several equal ones."""
     flat = np.ravel(value)
-    return np.repeat(flat, 3) if name == "mosaic_spread_deg" and len(labels(name)) > len(flat) else flat
+    return np.repeat(flat, len(labels(name))) if len(labels(name)) > len(flat) else flat
 
 
 def _check_start(parameters: Parameters) -> None:
@@ -170,23 +177,47 @@ def _simulate(source: BraggModel, values: dict[str, Tensor], settings: Settings)
 
 
 @torch.no_grad()
+def _boxed(settings: Settings, fixed: dict[str, Tensor], model: BraggModel, observation: Observation) -> Observation:
+    """The image with the pixels outside the boxes of predicted spots masked, planes under the boxes if wanted."""
+    data = settings.data
+    experiment = model.experiment(_given_values(settings, fixed))
+    owner = box_of_each_pixel(experiment, data.box_px, settings.simulator.d_min_A, data.box_reach)
+    used = observation.used & (owner >= 0)
+    if not used.any():
+        raise required("data.pixels", "a start that predicts spots on the detector for boxes", "none")
+    if settings.simulator.background == "planes":
+        model.planes = tensor(planes(observation.photons, observation.used, owner))
+    model.pixels = torch.from_numpy(np.argwhere(used))
+    return replace(observation, used=used)
+
+
+def _given_values(settings: Settings, fixed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values of the parameters where the refinement starts, words left out."""
+    given = {n: getattr(settings.initial, n) for n in fixed}
+    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
+    for name in ("mosaic_spread_deg", "background"):
+        values[name] = values[name].expand(len(labels(name))) if len(labels(name)) > 1 else values[name]
+    return values
+
+
+@torch.no_grad()
 def _initial_values(
     settings: Settings, fixed: dict[str, Tensor], model: BraggModel, observation: Observation
 ) -> dict[str, Tensor]:
     """Where the refinement starts; the word ``estimate`` takes the median background and the total of the spots."""
-    given = {n: getattr(settings.initial, n) for n in fixed}
-    words = {n for n, v in given.items() if v == "estimate"}
-    values = {n: fixed[n] if v is None or n in words else tensor(v) for n, v in given.items()}
-    if len(labels("mosaic_spread_deg")) == 3:
-        values["mosaic_spread_deg"] = values["mosaic_spread_deg"].expand(3)
+    words = {n for n in fixed if getattr(settings.initial, n) == "estimate"}
+    values = _given_values(settings, fixed)
     model.prepare(values)
     observed = observation.observed()
-    profile = model.profile(model.experiment(values), model.pixels)
-    if "background" in words:
-        values["background"] = (observed / profile).median().clamp_min(0.0)
+    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+    if len(model.planes):
+        values["background"] = tensor(1.0)
+    elif "background" in words:
+        values["background"] = (observed / profile).median().clamp_min(0.0).expand(values["background"].shape)
     if "scale" in words:
-        spots = model({**values, "scale": tensor(1.0), "background": tensor(0.0)}).sum()
-        values["scale"] = ((observed - values["background"] * profile).sum() / spots).clamp_min(1e-6)
+        spots = model.parts(values)[:, 0].sum()
+        under = values["background"].reshape(-1)[0] * profile
+        values["scale"] = ((observed - under).sum() / spots).clamp_min(1e-6)
     if not all(torch.isfinite(v).all() for v in values.values()):
         raise InputError("initial: expected finite values; the model has no spot on this detector")
     return values

@@ -16,7 +16,12 @@ from refine.module import RefinementModule
 from refine.parameters import labels, unit
 from refine.paths import replacing
 from refine.problem import Problem
-from refine.uncertainty import covariance
+from refine.uncertainty import Uncertainty, uncertainty
+
+SMALL = ", and the esds are too small"
+
+CLOSE = 0.99
+"""Correlation of two parameters above which a reader is warned."""
 
 
 def versions() -> dict[str, str]:
@@ -40,7 +45,7 @@ def parameter_entries(
         for k, v in zip(labels(name), spec.initial, strict=True)
     }
     refined = last or physical(module)
-    free = set(module.refined.free_labels)
+    free = set(module.refined.moving_labels)
     entries = {}
     for name in module.refined.specs:
         for index, label in enumerate(labels(name)):
@@ -57,15 +62,13 @@ def parameter_entries(
     return entries
 
 
-def standard_uncertainties(module: RefinementModule) -> dict[str, float]:
-    """Standard uncertainty of each free scalar; none where the loss is no likelihood or the data are not enough."""
+def standard_uncertainties(module: RefinementModule) -> Uncertainty:
+    """Standard uncertainties and correlations of what moves; empty where the loss is no likelihood."""
+    refined = module.refined
     if not module.loss.is_likelihood:
-        return {}
-    matrix = covariance(module.normal_equations(module.refined.vector()).curvature)
-    if matrix is None:
-        return {}
-    esds = matrix.diagonal().sqrt() * module.refined.scales()
-    return dict(zip(module.refined.free_labels, esds.tolist(), strict=True))
+        return Uncertainty(refined.moving_labels)
+    curvature = module.normal_equations(refined.vector()).curvature
+    return uncertainty(curvature, refined.sensitivity(), refined.free_labels, refined.moving_labels)
 
 
 @torch.no_grad()
@@ -125,19 +128,29 @@ def print_verdict(console: Console, results: dict[str, Any]) -> None:
     console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
-def find_warnings(module: RefinementModule, fit: dict[str, float | None], esds: dict[str, float]) -> list[str]:
-    """What makes a result doubtful: a model that does not explain the image, a parameter at its bound."""
+def find_warnings(
+    module: RefinementModule, fit: dict[str, float | None], known: Uncertainty, scaled: bool = False
+) -> list[str]:
+    """What makes a result doubtful: a model that does not explain the image, a parameter at its bound or left open."""
     found = []
     chi2 = fit["chi2"]
     if chi2 is not None and chi2 > 1.5:
-        found.append(f"chi^2/dof is {chi2:.3g}: the model does not explain the image, and the esds are too small")
+        found.append(f"chi^2/dof is {chi2:.3g}: the model does not explain the image{'' if scaled else SMALL}")
     vector, (low, high) = module.refined.vector(), module.bounds()
     for label, here, least, most in zip(module.refined.free_labels, vector, low, high, strict=True):
         if bool((here <= least) | (here >= most)):
             found.append(f"{label} is at its bound")
-    if module.loss.is_likelihood and not esds:
-        found.append("the data do not determine all free parameters; none has an esd")
-    return found
+    return found + known.sentences() + _close_pairs(known)
+
+
+def _close_pairs(known: Uncertainty) -> list[str]:
+    """Pairs of parameters that the data hardly tell apart."""
+    if known.correlation is None:
+        return []
+    pairs = (known.correlation.triu(1).abs() > CLOSE).nonzero().tolist()
+    names = known.labels
+    tied = [(names[i], names[j], float(known.correlation[i, j])) for i, j in pairs]
+    return [f"{one} and {other} are correlated ({r:+.4f})" for one, other, r in tied if abs(r) < 1 - 1e-9]
 
 
 def print_geometry(console: Console, rows: list[tuple[str, str, str, str]]) -> None:
@@ -157,8 +170,10 @@ def summary(problem: Problem, module: RefinementModule, history: History, status
     losses = [row["loss"] for row in history.rows] or [math.inf]
     loss = {"initial": losses[0], "final": losses[-1], "reduction": losses[0] / max(losses[-1], 1e-300)}
     settings, failed = problem.settings, status == "failed"
-    esds = {} if failed else standard_uncertainties(module)
+    known = Uncertainty([]) if failed else standard_uncertainties(module)
     fit = agreement(module) if not failed else dict.fromkeys(("cc", "r_factor", "chi2"))
+    if settings.scale_esds and fit["chi2"] is not None:
+        known = known.scaled(fit["chi2"])
     return {
         "experiment": settings.experiment_name,
         "status": status,
@@ -169,15 +184,25 @@ def summary(problem: Problem, module: RefinementModule, history: History, status
         "dtype": settings.dtype,
         "seed": settings.seed,
         "loss": {name: _finite(value) for name, value in loss.items()},
-        "parameters": parameter_entries(problem, module, esds, history.rows[-1] if failed and history.rows else None),
+        "parameters": parameter_entries(
+            problem, module, known.esds, history.rows[-1] if failed and history.rows else None
+        ),
         "agreement": fit,
-        "warnings": [] if failed else find_warnings(module, fit, esds),
+        "warnings": [] if failed else find_warnings(module, fit, known, settings.scale_esds),
+        "correlation": _correlation(known),
         "data": {
             "path": None if problem.observation.path is None else str(problem.observation.path),
             "sha256": problem.observation.sha256,
         },
         "versions": versions(),
     }
+
+
+def _correlation(known: Uncertainty) -> dict[str, Any] | None:
+    """The correlation matrix with the names of its rows."""
+    if known.correlation is None:
+        return None
+    return {"labels": known.labels, "matrix": [[round(x, 6) for x in row] for row in known.correlation.tolist()]}
 
 
 def device_name(device: torch.device) -> str:

@@ -30,6 +30,7 @@ from refine.problem import Problem, build_problem
 from refine.report import picture
 from refine.results import print_geometry, print_table, print_verdict, summary, write_results
 from refine.settings import Settings
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
 
 def refine(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -82,21 +83,25 @@ def _refine(problem: Problem, folder: Path, console: Console, start: float) -> d
     history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
     history.write()
     results = summary(problem, module, history, status, reason)
-    results |= _described(problem)
+    results |= _described(problem, module)
     leave_files(problem, module, history, results, initial_image, folder)
     if TensorBoard in callbacks:
         callbacks[TensorBoard].finish(module, len(history.rows) - 1, history.rows[-1]["loss"], _hparams(settings))
     write_results(folder / "results.json", results)
     print_table(console, results["parameters"])
     print_verdict(console, results)
+    spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
+    console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
     console.print(f"{folder}", soft_wrap=True)
     return results
 
 
-def _described(problem: Problem) -> dict[str, Any]:
-    """What the model was, and the mean rotation of its blocks and of the data's."""
+def _described(problem: Problem, module: RefinementModule) -> dict[str, Any]:
+    """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
+    sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
     return {
         "model": {"pixels": len(problem.model.pixels), **problem.model.described()},
+        "mosaic_sigma_deg": sigma,
         "mean_domain_rotation_deg": problem.mean_rotation_deg,
     }
 

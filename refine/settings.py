@@ -5,141 +5,18 @@ The defaults stand in ``configs/``; this file says what is allowed. Units are in
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Len
+from annotated_types import Ge, Le
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     FiniteFloat,
     ValidationError,
     model_validator,
 )
 
-from refine.cells import SYSTEMS
 from refine.diffuse_settings import Diffuse, DiffuseFit, ModelFile, Simulate
 from refine.errors import InputError, required
+from refine.experiment_settings import Beam, Crystal, Detector, Scan, Simulator, StructureFactorTable
 from refine.messages import first_error
-
-Positive = Annotated[FiniteFloat, Gt(0)]
-NotNegative = Annotated[FiniteFloat, Ge(0)]
-Count = Annotated[int, Ge(1)]
-Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-Pair = tuple[FiniteFloat, FiniteFloat]
-Triple = Annotated[
-    tuple[Positive, Positive, Positive], BeforeValidator(lambda v: [v] * 3 if isinstance(v, int | float) else v)
-]
-
-
-def _closes(cell: tuple[float, ...]) -> tuple[float, ...]:
-    """Angles that three vectors in space can have."""
-    alpha, beta, gamma = cell[3:]
-    if max(alpha, beta, gamma) >= 180 or alpha + beta + gamma >= 360 or 2 * max(cell[3:]) >= alpha + beta + gamma:
-        raise ValueError(f"expected angles that close to a cell, got {list(cell[3:])}")
-    return cell
-
-
-Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], AfterValidator(_closes)]
-MosaicModel = Literal["quadrature", "random"]
-Mosaic = NotNegative | tuple[NotNegative, NotNegative, NotNegative]
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Crystal(Section):
-    """The sample."""
-
-    cell: Cell
-    system: Literal["auto", *SYSTEMS]  # type: ignore[valid-type]
-    a_matrix_path: str | None
-    n_cells: Triple
-    shape: Literal["square", "gaussian", "round", "gauss", "tophat"]
-    fudge: Positive
-    misorientation: Literal["cap", "normal"]
-    mosaic_model: MosaicModel
-    mosaic_domains: Count
-    mosaic_seed: Count
-
-
-class CustomVectors(Section):
-    """Directions in the laboratory for ``convention: custom``; null takes the default of the reference program."""
-
-    fast: Vector | None
-    slow: Vector | None
-    normal: Vector | None
-    beam: Vector | None
-    two_theta_axis: Vector | None
-    polarization: Vector | None
-    spindle: Vector | None
-
-
-class Detector(Section):
-    """The panel; null for what the image's header says."""
-
-    convention: Literal["mosflm", "adxv", "denzo", "xds", "dials", "custom"]
-    custom: CustomVectors
-    pixels: Annotated[tuple[Count, Count], Len(2)] | None
-    pixel_size_mm: Positive | None
-    distance_mm: Positive | None
-    beam_center_mm: Pair | None
-    org_px: Pair | None
-    rotations_deg: Vector
-    two_theta_deg: FiniteFloat | None
-    pivot: Literal["beam", "sample"] | None
-    oversample: Count | None
-    sensor_thickness_um: NotNegative
-    sensor_attenuation_um: Positive | None
-    sensor_layers: Count
-
-    @model_validator(mode="after")
-    def _one_centre(self) -> "Detector":
-        if self.beam_center_mm is not None and self.org_px is not None:
-            raise ValueError("expected beam_center_mm or org_px, got both")
-        return self
-
-
-class Beam(Section):
-    """The incident photons."""
-
-    wavelength_A: Positive | None
-    fluence: Positive
-    polarization: Annotated[FiniteFloat, Ge(-1), Le(1)] | None
-    divergence_mrad: tuple[NotNegative, NotNegative]
-    divergence_steps: tuple[Count, Count]
-    dispersion_percent: Annotated[FiniteFloat, Ge(0), Le(100)]
-    dispersion_steps: Count
-    divergence_rms_mrad: NotNegative
-    bandwidth_rms_percent: NotNegative
-
-
-class Scan(Section):
-    """The rotation of the crystal during the exposure, sampled at the middle of each step."""
-
-    phi_start_deg: FiniteFloat | None
-    osc_deg: FiniteFloat | None
-    phi_steps: Count
-
-
-class StructureFactorTable(Section):
-    """Amplitudes."""
-
-    path: str | None
-    default_F: NotNegative
-    interpolate: bool
-    b_iso_A2: FiniteFloat
-
-
-class Simulator(Section):
-    """How spots are computed, and what lies under them."""
-
-    model: Literal["sampled", "closed_form"]
-    point_spread_px: NotNegative
-    d_min_A: NotNegative
-    background: Literal["flat", "scatterer"]
+from refine.settings_types import Cell, Count, Mosaic, MosaicModel, NotNegative, Pair, Positive, Section, Triple, Vector
 
 
 class Data(Section):
@@ -153,6 +30,10 @@ class Data(Section):
     readout: NotNegative
     saturation: Positive | None
     mask: str | None
+    hot_sigma: Positive | None
+    pixels: Literal["all", "boxes"]
+    box_px: Count
+    box_reach: Positive
 
 
 class Truth(Section):
@@ -280,6 +161,7 @@ class Settings(Section):
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     trainer: Trainer
+    scale_esds: bool
     seed: Annotated[int, Ge(0), Le(2**63 - 1)]
     dtype: Literal["float64", "float32"]
     ckpt_path: str | None

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from refine.losses import Loss
 
-ITERATIONS = 12
-"""Steps at most; scoring converges in a few."""
+ITERATIONS = 50
+"""Steps at most; scoring converges in a few where the model is near the data."""
 
 
 def linear_fit(
@@ -46,7 +46,7 @@ def linear_fit(
             step = step / 4
         else:
             return best
-        small = bool((value - new) <= 1e-9 * value)
+        small = bool((value - new) <= 1e-10 * value)
         best, value = tried, new
         if small:
             return best

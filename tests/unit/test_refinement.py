@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import least_squares
 from support import tensor
 from torch import nn
 
@@ -13,7 +14,7 @@ from refine.module import RefinementModule
 from refine.optimizers import LevenbergMarquardt
 from refine.parameters import Parameters, ParameterSpec, labels, unit
 from refine.results import standard_uncertainties, value_with_esd
-from refine.uncertainty import covariance
+from refine.uncertainty import uncertainty
 
 
 def two(**changes) -> Parameters:
@@ -66,7 +67,7 @@ def test_units():
     ]
 
 
-LOSSES = [Gaussian(0.0), Gaussian(3.0), Poisson(), MeanSquare()]
+LOSSES = [Gaussian(0.0), Gaussian(3.0), Gaussian(2.0, 0.05), Poisson(), MeanSquare()]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -85,6 +86,31 @@ def test_curvature_is_the_expected_second_derivative(loss):
     gradient = torch.func.grad(lambda m: loss.value(m, tensor([4.0, 50.0])))
     second = torch.func.jacrev(gradient)(model).diagonal()
     torch.testing.assert_close(second, loss.curvature(model))
+
+
+def test_a_proportional_error_adds_to_the_variance():
+    n, mu = tensor([10000.0]), tensor([10300.0])
+    assert float(Gaussian(0.0, 0.03).value(mu, n)) == pytest.approx(300**2 / (10300 + 309**2), rel=0.05)
+    small = float(Gaussian(3.0, 1e-5).value(mu, n))
+    assert small == pytest.approx(float(Gaussian(3.0).value(mu, n)), rel=1e-4)
+
+
+def test_outliers_count_linearly_and_smoothly():
+    loss, plain = Gaussian(0.0, outliers=3.0), Gaussian(0.0)
+    mu = tensor([100.0])
+    assert float(loss.value(mu, tensor([115.0]))) == float(plain.value(mu, tensor([115.0])))
+    far = float(plain.value(mu, tensor([500.0])))
+    assert float(loss.value(mu, tensor([500.0]))) == pytest.approx(6 * far**0.5 - 9)
+    model = tensor([100.0, 130.0, 131.0, 400.0]).requires_grad_()
+    observed = tensor([100.0, 100.0, 100.0, 100.0])
+    (gradient,) = torch.autograd.grad(loss.value(model, observed), model)
+    torch.testing.assert_close(gradient, loss.slope(model.detach(), observed))
+
+
+@pytest.mark.parametrize("wrong", [{"readout": 30.0, "proportional": 0.5}, {"proportional": -0.1}, {"outliers": 0.0}])
+def test_errors_that_make_no_variance_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected proportional >= 0"):
+        Gaussian(**wrong)
 
 
 def test_poisson_deviance_is_the_textbook_one():
@@ -157,7 +183,7 @@ def test_a_parameter_stays_at_its_bound():
 def test_normal_equations_agree_with_autograd():
     module = curve(Gaussian(2.0), prior=(tensor([0.7]), tensor([0.1])))
     vector = tensor([0.2, 0.1])
-    loss, gradient, curvature = module.normal_equations(vector)
+    loss, gradient, curvature, _ = module.normal_equations(vector)
     variable = vector.clone().requires_grad_()
     value = module.objective(variable)
     torch.testing.assert_close(value.detach(), loss)
@@ -177,14 +203,99 @@ def test_uncertainties_match_the_scatter_of_replicates():
                 raw.zero_()
         minimise(module, 12)
         found.append(float(module.refined()["background"]))
-        esds.append(standard_uncertainties(module)["background"])
+        esds.append(standard_uncertainties(module).esds["background"])
     scatter = float(torch.tensor(found).std())
     assert scatter == pytest.approx(sum(esds) / len(esds), rel=0.25)
 
 
+class TwoCurves(nn.Module):
+    """A peak of adjustable width over a slope: linear in scale and background."""
+
+    linear = ("scale", "background")
+
+    def prepare(self, values):
+        pass
+
+    def parts(self, values):
+        x = torch.linspace(0, 3, 60, dtype=torch.float64)
+        return torch.stack([torch.exp(-values["mosaic_spread_deg"] * x**2), 1 + x / 3], -1)
+
+    def forward(self, values):
+        return self.parts(values) @ torch.stack([values["scale"], values["background"]])
+
+
+def two_curves(loss, noise: bool = True) -> RefinementModule:
+    truth = {"mosaic_spread_deg": tensor(1.3), "scale": tensor(500.0), "background": tensor(20.0)}
+    observed = TwoCurves()(truth)
+    if noise:
+        observed = torch.poisson(observed, generator=torch.Generator().manual_seed(4))
+    specs = [
+        ParameterSpec("mosaic_spread_deg", tensor([0.4]), scale=0.5, free=True, lower=0.01),
+        ParameterSpec("scale", tensor([20.0]), scale=None, free=True, lower=0.0),
+        ParameterSpec("background", tensor([1.0]), scale=None, free=True, lower=0.0),
+    ]
+    return RefinementModule(TwoCurves(), Parameters(specs), loss, observed, LevenbergMarquardt)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_eliminating_the_linear_parameters_leaves_no_slope_in_them(loss):
+    module = two_curves(loss)
+    start = tensor([1.4, 0.0, 0.0])
+    settled, value = module.settle(start)
+    assert settled[0] == start[0]
+    equations = module.normal_equations(settled)
+    assert equations.linear.tolist() == [False, True, True]
+    torch.testing.assert_close(value, equations.loss)
+    size = (equations.curvature.diagonal() * equations.loss).sqrt()
+    assert float((equations.gradient[1:] / size[1:]).abs().max()) < 1e-4
+
+
+def test_a_linear_parameter_that_is_frozen_or_restrained_is_not_eliminated():
+    module = two_curves(Gaussian())
+    del module.refined.raw["scale"]
+    assert module.linear == ("background",)
+    settled, _ = module.settle(module.refined.vector())
+    assert float(module.refined(settled)["scale"]) == 20.0
+    assert float(module.refined(settled)["background"]) > 20.0
+
+
+def test_levenberg_marquardt_agrees_with_scipy():
+    module = two_curves(MeanSquare())
+    minimise(module, 20)
+
+    def residuals(p):
+        values = dict(zip(("mosaic_spread_deg", "scale", "background"), tensor(p), strict=True))
+        return (TwoCurves()(values) - module.observed).numpy()
+
+    oracle = least_squares(residuals, [0.4, 20.0, 1.0], x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14).x
+    values = module.refined()
+    found = [float(values[n]) for n in ("mosaic_spread_deg", "scale", "background")]
+    assert found == pytest.approx(oracle.tolist(), rel=1e-6)
+
+
 def test_a_direction_that_the_data_do_not_fix_has_no_uncertainty():
-    assert covariance(tensor([[1.0, 1.0], [1.0, 1.0]])) is None
-    torch.testing.assert_close(covariance(tensor([[2.0, 0.0], [0.0, 8.0]])), tensor([[1.0, 0.0], [0.0, 0.25]]))
+    names = ["cell_a", "wavelength_A", "scale", "b_iso_A2"]
+    curvature = torch.block_diag(tensor([[1.0, 1.0], [1.0, 1.0]]), tensor([[8.0]]), tensor([[0.0]]))
+    known = uncertainty(curvature, torch.eye(4).double(), names, names)
+    assert known.esds == {"scale": 0.5}
+    assert known.correlation is None
+    degenerate, unfelt = sorted(known.sentences(), key=len, reverse=True)
+    assert degenerate in (
+        "the data do not determine cell_a, degenerate with wavelength_A",
+        "the data do not determine wavelength_A, degenerate with cell_a",
+    )
+    assert unfelt == "the data do not determine b_iso_A2"
+
+
+def test_uncertainties_follow_the_inverse_of_the_curvature_through_ties():
+    curvature = tensor([[2.0, 0.6], [0.6, 8.0]])
+    ties = tensor([[0.5, 0.0], [0.5, 0.0], [0.0, 2.0]])
+    known = uncertainty(curvature, ties, ["cell_a", "cell_c"], ["cell_a", "cell_b", "cell_c"])
+    covariance = ties @ (2 * torch.linalg.inv(curvature)) @ ties.T
+    esds = covariance.diagonal().sqrt()
+    torch.testing.assert_close(tensor(list(known.esds.values())), esds)
+    torch.testing.assert_close(known.correlation, covariance / torch.outer(esds, esds))
+    assert known.scaled(4.0).esds["cell_c"] == 2 * known.esds["cell_c"]
 
 
 def test_optimizer_refuses_nonsense():

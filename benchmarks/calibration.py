@@ -1,0 +1,127 @@
+"""Are the uncertainties right? ``python benchmarks/calibration.py [--replicates 200] [--domains 2000] [--quick]``.
+
+A lysozyme-like still is simulated once by the closed form (``--domains``: by so many random blocks) and given Poisson
+noise again and again; each replicate is refined from a disturbed start. Printed for each free scalar: the standard
+deviation of (refined - truth)/esd, which is one where esds are honest, its mean, and the rms error over the
+Cramer-Rao bound. benchmarks/results/calibration.json keeps the table.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from machine import machine
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from refine.compose import load
+from refine.losses import Poisson
+from refine.module import RefinementModule
+from refine.optimizers import LevenbergMarquardt
+from refine.problem import Problem, build_problem
+from refine.results import standard_uncertainties
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = 40
+OVERRIDES = (
+    "experiment=lysozyme_still",
+    "simulator=closed_form",
+    "crystal.shape=gaussian",
+    "crystal.misorientation=normal",
+    "data.image=null",
+    "data.adc_offset=0",
+    "detector.pixels=[256,256]",
+    "detector.distance_mm=90",
+    "truth.mosaic_spread_deg=0.35",
+    "truth.misset_deg=[1.2,-0.7,2.1]",
+    "truth.background=12",
+    "initial.misset_deg=[1.25,-0.75,2.05]",
+    "initial.mosaic_spread_deg=0.4",
+    "initial.cell=[79.15,79.15,38.38,90,90,90]",
+    "initial.n_cells=[17,17,17]",
+    "initial.background=10",
+    "parameters.cell.free=true",
+    "parameters.n_cells.free=true",
+)
+
+
+def replicate(module: RefinementModule, mean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Refined values and esds of one noisy image."""
+    module.observed.copy_(torch.poisson(mean, generator=generator))
+    with torch.no_grad():
+        for raw in module.refined.raw.values():
+            raw.zero_()
+    optimizer = LevenbergMarquardt([module.refined.raw[n] for n in module.refined.free])
+    for _ in range(STEPS):
+        before = module.refined.vector()
+        module.prepare()
+        optimizer.step(problem=module)
+        if float((module.refined.vector() - before).abs().max()) < 1e-6:
+            break
+    esds = standard_uncertainties(module).esds
+    values = module.refined()
+    flat = torch.cat([values[n].detach().reshape(-1) for n in module.refined.free])
+    return flat, torch.tensor([esds.get(label, float("nan")) for label in _all_labels(module)], dtype=torch.float64)
+
+
+def _all_labels(module: RefinementModule) -> list[str]:
+    from refine.parameters import labels
+
+    return [label for name in module.refined.free for label in labels(name)]
+
+
+def prepare(domains: int) -> tuple[Problem, RefinementModule, Tensor]:
+    """The problem, its module and the noise-free image of the truth."""
+    truth = (
+        [f"truth.mosaic_domains={domains}", "truth.simulator=sampled"] if domains else ["truth.simulator=closed_form"]
+    )
+    problem = build_problem(load(*OVERRIDES, *truth))
+    mean = problem.observation.observed().clone()
+    return (
+        problem,
+        RefinementModule(problem.model, problem.parameters, Poisson(), mean.clone(), LevenbergMarquardt),
+        mean,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--domains", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="20 replicates, nothing kept")
+    args = parser.parse_args()
+    count = 20 if args.quick else args.replicates
+    start = time.perf_counter()
+    problem, module, mean = prepare(args.domains)
+    generator = torch.Generator().manual_seed(20251119)
+    pairs = [replicate(module, mean, generator) for _ in range(count)]
+    values, esds = (torch.stack(part) for part in zip(*pairs, strict=True))
+    names = _all_labels(module)
+    truth = torch.tensor([problem.truth[name] for name in names], dtype=torch.float64)
+    pulls = (values - truth) / esds
+    rows = []
+    for i, name in enumerate(names):
+        if bool(torch.isfinite(esds[:, i]).all()):
+            rms = float((values[:, i] - truth[i]).square().mean().sqrt() / esds[:, i].median())
+            rows.append((name, float(pulls[:, i].std()), float(pulls[:, i].mean()), rms, float(esds[:, i].median())))
+    table = Table("parameter", "std of pulls", "mean of pulls", "rms error / bound", "esd", box=None, pad_edge=False)
+    for name, std, shift, rms, esd in rows:
+        table.add_row(name, f"{std:.3f}", f"{shift:+.3f}", f"{rms:.3f}", f"{esd:.2g}")
+    console = Console()
+    console.print(table)
+    source = f"{args.domains} random blocks" if args.domains else "the closed form"
+    console.print(f"{count} replicates, truth from {source}, {time.perf_counter() - start:.0f} s, {machine()}")
+    if not args.quick:
+        RESULTS.mkdir(exist_ok=True)
+        kept = {"machine": machine(), "replicates": count, "truth": source}
+        keys = ("parameter", "std", "mean", "rms_over_bound", "esd")
+        kept["rows"] = [dict(zip(keys, row, strict=True)) for row in rows]
+        name = f"calibration_{args.domains}_domains.json" if args.domains else "calibration.json"
+        (RESULTS / name).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Predicted spots, boxes around them, planes under them, pixels that stand alone."""
+
+import numpy as np
+import pytest
+import torch
+from support import tensor
+
+from refine.boxes import box_of_each_pixel, planes
+from refine.compose import load
+from refine.datamodule import hot_pixels
+from refine.problem import build_problem
+from sim_core.bragg.prediction import predicted_spots
+
+LYSOZYME = ["experiment=lysozyme_still", "simulator=closed_form", "crystal.shape=gaussian", "initial.scale=1.0"]
+AT_TRUTH = ["initial.misset_deg=[1.2,-0.7,2.1]", "initial.mosaic_spread_deg=0.35"]
+
+
+@pytest.fixture(scope="module")
+def lysozyme():
+    problem = build_problem(load(*LYSOZYME, *AT_TRUTH))
+    return problem, problem.model.experiment(problem.parameters())
+
+
+def test_spots_are_predicted_where_the_simulator_puts_them(lysozyme):
+    problem, experiment = lysozyme
+    image = problem.model.parts(problem.parameters(), experiment.panel.all_pixels())[:, 0].view(512, 512)
+    owner = box_of_each_pixel(experiment, 6, 0.0, 3.5)
+    inside = image[torch.from_numpy(owner >= 0)].sum()
+    assert float(inside / image.sum()) > 0.995
+    assert (owner >= 0).mean() < 0.5
+    spots = predicted_spots(experiment)
+    strong = spots.position[spots.excitation < 1]
+    found = image[strong[:, 0].long(), strong[:, 1].long()]
+    assert float((found > image.median()).double().mean()) > 0.9
+
+
+def test_a_rotation_brings_more_spots(lysozyme):
+    problem, experiment = lysozyme
+    turning = load(*LYSOZYME, *AT_TRUTH, "scan.osc_deg=1.0", "scan.phi_steps=2")
+    turned = build_problem(turning).model.experiment(problem.parameters())
+    assert len(predicted_spots(turned).hkl) > 1.5 * len(predicted_spots(experiment).hkl)
+
+
+def test_a_pixel_belongs_to_the_nearest_spot(lysozyme):
+    _, experiment = lysozyme
+    owner = box_of_each_pixel(experiment, 9, 0.0, 3.0)
+    position = predicted_spots(experiment, 0.0, 3.0).position
+    for y, x in np.argwhere(owner >= 0)[::997]:
+        distance = (position - tensor([y + 0.5, x + 0.5])).norm(dim=1)
+        assert int(distance.argmin()) == owner[y, x]
+
+
+def test_planes_pass_under_the_spots():
+    y, x = np.mgrid[:15, :15]
+    plane = 20.0 + 0.5 * y - 0.3 * x
+    spot = 400 * np.exp(-((y - 7) ** 2 + (x - 7) ** 2) / 3)
+    photons = np.random.default_rng(1).poisson(plane + spot).astype(float)
+    owner = np.zeros((15, 15), dtype=np.int64)
+    owner[:, 14] = -1
+    found = planes(photons, np.ones((15, 15), dtype=bool), owner)
+    assert np.abs(found - plane)[:, :14].max() < 1.5
+    assert not found[:, 14].any()
+
+
+def test_hot_pixels_stand_alone():
+    photons = np.random.default_rng(2).poisson(5.0, (30, 30)).astype(float)
+    photons[10, 10] = 4000
+    photons[20:23, 20:23] = [[50, 300, 40], [250, 2500, 300], [60, 280, 50]]
+    photons[0, 0] = 900
+    found = hot_pixels(photons, np.ones((30, 30), dtype=bool), 10.0)
+    assert sorted(map(tuple, np.argwhere(found))) == [(0, 0), (10, 10)]
+
+
+@pytest.mark.parametrize("background", ["flat", "scatterer", "radial", "planes"])
+def test_every_background_refines(background):
+    problem = build_problem(load(*LYSOZYME, f"simulator.background={background}", "data.pixels=boxes"))
+    parts = problem.model.parts(problem.parameters())
+    values = problem.parameters()
+    assert parts.shape == (len(problem.model.pixels), 1 + values["background"].numel())
+    torch.testing.assert_close(
+        problem.model(values), parts @ torch.cat([tensor([1.0]), values["background"].reshape(-1)])
+    )
+    assert float((problem.observation.observed() - problem.model(values)).mean().abs()) < 20
+
+
+def test_boxes_need_spots():
+    from refine.errors import InputError
+
+    with pytest.raises(InputError, match=r"data.pixels: expected a start that predicts spots"):
+        build_problem(load(*LYSOZYME, "data.pixels=boxes", "data.box_reach=1e-9"))
