@@ -28,7 +28,8 @@ from refine.parameters import labels
 from refine.paths import existing_file
 from refine.problem import Problem, build_problem
 from refine.report import picture
-from refine.results import print_geometry, print_table, print_verdict, summary, write_results
+from refine.results import print_geometry, print_table, print_verdict, summary, versions, write_results
+from refine.search import NothingFoundError, describe
 from refine.settings import Settings
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
@@ -51,7 +52,15 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     _quiet()
     torch.manual_seed(settings.seed)
     console = Console()
-    problem = build_problem(settings)
+    try:
+        problem = build_problem(settings)
+    except NothingFoundError as error:
+        clear(folder)
+        failed = {"experiment": settings.experiment_name, "status": "failed", "reason": str(error)}
+        write_results(folder / "results.json", failed | {"search": error.search, "versions": versions()})
+        raise
+    if problem.search is not None:
+        console.print(describe(problem.search), soft_wrap=True, highlight=False)
     if problem.geometry:
         print_geometry(console, problem.geometry)
     if settings.ckpt_path is None:
@@ -103,6 +112,7 @@ def _described(problem: Problem, module: RefinementModule) -> dict[str, Any]:
         "model": {"pixels": len(problem.model.pixels), **problem.model.described()},
         "mosaic_sigma_deg": sigma,
         "mean_domain_rotation_deg": problem.mean_rotation_deg,
+        **({} if problem.search is None else {"search": problem.search}),
     }
 
 

@@ -2,21 +2,25 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
+from refine.model import BraggModel
+from refine.settings import Settings
 from sim_core import Experiment
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
 from sim_core.bragg.search import Candidates, Fits, climb, different, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
 from sim_core.bragg.structure_factors import padded_values
-from sim_core.kernels.spot_sum import Settings
+from sim_core.kernels.spot_sum import Settings as SumSettings
 from sim_core.rotations import xyz_angles, xyz_rotation
 
 APART = math.radians(1.0)
@@ -99,6 +103,31 @@ def find_orientation(
     return Found(_misset(last.rotations[0], image, scene.group, near_deg), report)
 
 
+def oriented(
+    settings: Settings, fixed: Mapping[str, Tensor], model: BraggModel, observation: Observation
+) -> tuple[Settings, dict[str, Any] | None]:
+    """Settings whose start is an orientation that was found, if they ask for one, and the report of the search.
+
+    Args:
+        settings: The configuration.
+        fixed: Values of the parameters that the configuration leaves open.
+        model: Makes an experiment of values.
+        observation: The image.
+
+    Raises:
+        NothingFoundError: if nothing was found.
+    """
+    if settings.initial.misset_deg != "search":
+        return settings, None
+    given = {n: getattr(settings.initial, n) for n in fixed}
+    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
+    with torch.no_grad():
+        experiment = model.experiment(values)
+        found = find_orientation(experiment, observation, settings.simulator.d_min_A, settings.truth.misset_deg)
+    initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
+    return settings.model_copy(update={"initial": initial}), found.report
+
+
 def describe(report: dict[str, Any]) -> str:
     """The one line that is printed."""
     second = report["runner_up_score"]
@@ -115,7 +144,7 @@ def _fit(
     """Fit with the mosaic spread inflated by some degrees for some steps, stage by stage."""
     factors = image.experiment.structure_factors
     h, k, l = factors.table.shape
-    settings = Settings((1, 1, 1), factors.h_min, (h, k, l), torch.float32)
+    settings = SumSettings((1, 1, 1), factors.h_min, (h, k, l), torch.float32)
     fit = Fit(image.target(points), image.spots(), padded_values(factors), settings)
     fits = fit.start(rotations, mosaic, math.radians(stages[0][0]))
     for inflation, steps in stages:

@@ -75,12 +75,6 @@ class Initial(Section):
     divergence_rms_mrad: NotNegative | None
     bandwidth_rms_percent: NotNegative | None
 
-    @model_validator(mode="after")
-    def _no_search(self) -> "Initial":
-        if self.misset_deg == "search":
-            raise ValueError("misset_deg: expected three angles, got search (there is no orientation search yet)")
-        return self
-
 
 class Prior(Section):
     """A Gaussian prior in the parameter's unit; a null mean is the initial value."""
