@@ -29,6 +29,7 @@ from refine.paths import existing_file
 from refine.problem import Problem, build_problem
 from refine.report import picture
 from refine.results import print_geometry, print_table, print_verdict, summary, versions, write_results
+from refine.schedule import CaptureModel, Schedule
 from refine.search import NothingFoundError, describe
 from refine.settings import Settings
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
@@ -141,7 +142,9 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
     make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
         "optimizer", settings.optimizer, _partial_=True
     )
-    module = RefinementModule(problem.model, problem.parameters, loss, problem.observation.observed(), make_optimizer)
+    observed = problem.observation.observed()
+    schedule = _schedule(problem, observed)
+    module = RefinementModule(problem.model, problem.parameters, loss, observed, make_optimizer, schedule)
     try:
         module.configure_optimizers()
     except (TypeError, ValueError) as error:
@@ -174,6 +177,15 @@ def _assemble(problem: Problem, folder: Path, start: float) -> tuple[RefinementM
     return module, trainer, {type(c): c for c in callbacks}
 
 
+def _schedule(problem: Problem, observed: torch.Tensor) -> Schedule | None:
+    """The stages that come before the likelihood, where there are any and the orientation is free."""
+    choice = problem.settings.schedule
+    if not choice.inflation_deg or "misset_deg" not in problem.parameters.free:
+        return None
+    capture = CaptureModel(problem.model, problem.parameters, observed)
+    return Schedule(capture, tuple(choice.inflation_deg), choice.steps)
+
+
 def _instantiate(field: str, config: dict[str, Any], **extra: Any) -> Any:
     if "_target_" not in config:
         raise required(field, "a _target_", config)
@@ -196,6 +208,7 @@ def _fingerprint(problem: Problem) -> dict[str, str]:
         "initial": {n: spec.initial.tolist() for n, spec in problem.parameters.specs.items()},
         "parameters": s.parameters.model_dump(),
         "data": problem.observation.sha256,
+        "schedule": s.schedule.model_dump(),
         "loss": s.loss,
         "optimizer": s.optimizer.get("_target_"),
         "dtype": s.dtype,

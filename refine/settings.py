@@ -117,6 +117,14 @@ class Parameters(Section):
     bandwidth_rms_percent: Parameter
 
 
+class Schedule(Section):
+    """Stages before the likelihood."""
+
+    inflation_deg: list[Positive]
+    steps: Count
+    capture_deg: Annotated[FiniteFloat, Ge(0), Le(30)]
+
+
 class Trainer(Section):
     """The loop."""
 
@@ -152,6 +160,7 @@ class Settings(Section):
     diffuse_fit: DiffuseFit
     simulate: Simulate
     output: str | None
+    schedule: Schedule
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     trainer: Trainer
