@@ -17,7 +17,7 @@ from refine.settings import Settings
 from sim_core import Experiment
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
-from sim_core.bragg.search import Candidates, Fits, climb, different, scan_grid, with_twins
+from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
 from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels.spot_sum import Settings as SumSettings
@@ -60,9 +60,13 @@ class Found:
 
 
 def find_orientation(
-    experiment: Experiment, observation: Observation, d_min: float, near_deg: tuple[float, float, float] | None
+    experiment: Experiment,
+    observation: Observation,
+    d_min: float,
+    near_deg: tuple[float, float, float] | None,
+    within_deg: float | None = None,
 ) -> Found:
-    """Search all orientations.
+    """Search all orientations, or those near one.
 
     Scores are the fall of the deviance of the square roots of the photons, relative to the background alone, in units
     of what is left for each point (at least one).
@@ -72,6 +76,7 @@ def find_orientation(
         observation: The image.
         d_min: Resolution limit [A]; zero for none.
         near_deg: Of the equivalent solutions the one nearest to this misset is taken; ``None`` for zero.
+        within_deg: Look within this angle of ``near_deg`` only; ``None`` for everywhere.
 
     Raises:
         NothingFoundError: if the best is not significant.
@@ -80,9 +85,13 @@ def find_orientation(
     photons = torch.from_numpy(observation.photons).double()
     image = Image(experiment, photons, torch.from_numpy(observation.used), d_min)
     scene = image.scene()
-    grid, scored = scan_grid(scene, 200)
+    goal = _goal(image, near_deg)
+    ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
+    if ball is not None:
+        scene = scene._replace(group=scene.group[:1])
+    grid, scored = scan_grid(scene, 200, ball)
     climbed, more = climb(scene, grid, math.radians(0.2), 12)
-    rotations = with_twins(climbed, scene.frame[2], 4)
+    rotations = with_twins(climbed, scene.frame[2], 4) if ball is None else climbed.rotations
     coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
     best = different(_ranked(coarse), scene.group, APART, 4)
     fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
@@ -100,13 +109,16 @@ def find_orientation(
     }
     if not scores[0] > report["significant_score"]:
         raise NothingFoundError(report)
-    return Found(_misset(last.rotations[0], image, scene.group, near_deg), report)
+    return Found(_misset(last.rotations[0], image, scene.group, goal), report)
 
 
 def oriented(
     settings: Settings, fixed: Mapping[str, Tensor], model: BraggModel, observation: Observation
 ) -> tuple[Settings, dict[str, Any] | None]:
-    """Settings whose start is an orientation that was found, if they ask for one, and the report of the search.
+    """Settings whose start is an orientation that was found, where they ask for it, and the report of the search.
+
+    ``initial.misset_deg=search`` looks everywhere; a schedule with a ``capture_deg`` looks around the start, and leaves
+    the start as it is where nothing is found.
 
     Args:
         settings: The configuration.
@@ -117,22 +129,32 @@ def oriented(
     Raises:
         NothingFoundError: if nothing was found.
     """
-    if settings.initial.misset_deg != "search":
+    start, radius = settings.initial.misset_deg, settings.schedule.capture_deg
+    everywhere = start == "search"
+    if not everywhere and (radius == 0 or not settings.parameters.misset_deg.free):
         return settings, None
     given = {n: getattr(settings.initial, n) for n in fixed}
     values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
-    with torch.no_grad():
-        experiment = model.experiment(values)
-        found = find_orientation(experiment, observation, settings.simulator.d_min_A, settings.truth.misset_deg)
+    near = settings.truth.misset_deg if start == "search" else start
+    try:
+        with torch.no_grad():
+            experiment, d_min = model.experiment(values), settings.simulator.d_min_A
+            found = find_orientation(experiment, observation, d_min, near, None if everywhere else radius)
+    except NothingFoundError as error:
+        if everywhere:
+            raise
+        return settings, error.search | {"within_deg": radius, "taken": False}
+    report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
     initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
-    return settings.model_copy(update={"initial": initial}), found.report
+    return settings.model_copy(update={"initial": initial}), report
 
 
 def describe(report: dict[str, Any]) -> str:
     """The one line that is printed."""
     second = report["runner_up_score"]
+    kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
     return (
-        f"search: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "
+        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "
         f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
         f"{report['wall_s']:.1f} s"
     )
@@ -157,14 +179,15 @@ def _ranked(fits: Fits) -> Candidates:
     return Candidates(fits.rotations[order], -fits.deviance[order])
 
 
-def _misset(
-    rotation: Tensor, image: Image, group: Tensor, near_deg: tuple[float, float, float] | None
-) -> tuple[float, float, float]:
-    """The misset of the equivalent that is nearest to the wanted one, rounded: a search that is repeated agrees."""
+def _goal(image: Image, near_deg: tuple[float, float, float] | None) -> Tensor:
+    """Orientation of the crystal, in the middle of the exposure, at a given misset."""
     orientation = matrix_quaternion(image.experiment.crystal.orientation)
-    spindle = matrix_quaternion(image.turn[0])
     wanted = matrix_quaternion(xyz_rotation(torch.deg2rad(torch.tensor(near_deg or (0.0, 0.0, 0.0)).double())))
-    goal = quaternion_product(spindle, quaternion_product(wanted, orientation))
+    return quaternion_product(matrix_quaternion(image.turn[0]), quaternion_product(wanted, orientation))
+
+
+def _misset(rotation: Tensor, image: Image, group: Tensor, goal: Tensor) -> tuple[float, float, float]:
+    """The misset of the equivalent that is nearest to the goal, rounded: a search that is repeated agrees."""
     nearest = nearest_equivalent(rotation, group, goal)
     turn = image.turn[0].T @ quaternion_matrix(nearest) @ image.experiment.crystal.orientation.T
     x, y, z = (round(v, 4) for v in torch.rad2deg(xyz_angles(turn)).tolist())

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..kernels.spot_sum import Settings, Spots, spot_sum
@@ -40,6 +40,22 @@ class Candidates(NamedTuple):
         return Candidates(self.rotations[:count], self.scores[:count])
 
 
+class Ball(NamedTuple):
+    """The rotations within some angle of one of them.
+
+    Attributes:
+        centre: Quaternion.
+        radius: [rad].
+    """
+
+    centre: Float[Tensor, "4"]
+    radius: float
+
+    def holds(self, rotations: Float[Tensor, "n 4"]) -> Bool[Tensor, "n"]:
+        """Which rotations it holds."""
+        return (rotations @ self.centre).abs() >= math.cos(self.radius / 2)
+
+
 class Scene(NamedTuple):
     """What the grid and the climb are scored on.
 
@@ -60,17 +76,22 @@ class Scene(NamedTuple):
     group: Float[Tensor, "g 4"]
 
 
-def scan_grid(scene: Scene, keep: int) -> tuple[Candidates, int]:
+def scan_grid(scene: Scene, keep: int, near: Ball | None = None) -> tuple[Candidates, int]:
     """Score an even grid.
 
     Args:
         scene: The image.
         keep: How many of the best to keep.
+        near: The part of all rotations to stay in.
 
     Returns:
         The best, and how many there were.
     """
-    grid = in_zone(even_rotations(grid_size(COVERING)), scene.group)
+    every = even_rotations(grid_size(COVERING))
+    if near is None:
+        grid = in_zone(every, scene.group)
+    else:
+        grid = torch.cat([near.centre[None], every[near.holds(every)]])
     scores = _scores(scene, grid, TOLERANCE)
     best = scores.topk(min(keep, len(grid)))
     return Candidates(grid[best.indices], best.values), len(grid)
