@@ -99,3 +99,4 @@ class Simulator(Section):
     point_spread_px: NotNegative
     d_min_A: NotNegative
     background: Literal["flat", "scatterer", "radial", "planes"]
+    kernel: Literal["auto", "eager", "compiled"]

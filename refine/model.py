@@ -139,13 +139,14 @@ def build_simulator(
     crystal, d_min, dtype = settings.crystal, settings.simulator.d_min_A, getattr(torch, settings.dtype)
     if kind == "sampled":
         shape = Square() if crystal.shape == "square" else SHAPES[crystal.shape](crystal.fudge)  # type: ignore[call-arg]
-        return SampledBragg(domains, shape, oversample, d_min, dtype, settings.structure_factors.interpolate)
+        between, kernel = settings.structure_factors.interpolate, settings.simulator.kernel
+        return SampledBragg(domains, shape, oversample, d_min, dtype, between, kernel)
     if crystal.shape not in BLOCKS:
         raise required("crystal.shape", f"{' or '.join(BLOCKS)} for the closed form", crystal.shape)
     if settings.structure_factors.interpolate:
         raise required("structure_factors.interpolate", "false for the closed form", "true")
     blocks, spread = BLOCKS[crystal.shape], settings.simulator.point_spread_px
-    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread)
+    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, settings.simulator.kernel)
 
 
 def _is_used(settings: Settings, name: str) -> bool:

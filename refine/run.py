@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -246,6 +247,10 @@ def _hparams(settings: Settings) -> dict[str, Any]:
 def _quiet() -> None:
     """Lightning's advice on data loaders and its banner are not for our users."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    kernels = logging.getLogger("sim_core.kernels")  # says which implementation of the simulator runs
+    kernels.setLevel(logging.INFO)
+    if not kernels.handlers:
+        kernels.addHandler(logging.StreamHandler(sys.stdout))
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
 

@@ -29,6 +29,13 @@ def _two_threads() -> None:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+@pytest.fixture(params=["eager", "compiled"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every simulator of the test takes this implementation, if it has it."""
+    monkeypatch.setattr("sim_core.kernels.selection.WORTHWHILE", 0 if request.param == "compiled" else 1 << 62)
+    return request.param
+
+
 @pytest.fixture
 def experiment() -> Experiment:
     """A triclinic crystal in front of a small panel along x, with everything that can be switched on."""

@@ -233,6 +233,7 @@ OWN = {
     "--compat": ("c|spec", "c: every quirk of the reference (default); spec: what the flags say"),
     "--device": ("name", "torch device (cpu)"),
     "--dtype": ("float64|float32", "precision of the sum (float64)"),
+    "--kernel": ("auto|eager|compiled", "sum over samples; auto: eager in float64, for the reference's last bits"),
     "--trace": ("F S", "print every intermediate of the pixel at fast F, slow S"),
     "--max-evaluations": ("x", "refuse larger sums (1e11)"),
     "--help": ("", "this table, also -h"),

@@ -105,5 +105,6 @@ class Command:
     compat: str = "c"
     device: str = "cpu"
     dtype: str = "float64"
+    kernel: str = "auto"
     trace: tuple[int, int] | None = None
     max_evaluations: float = 1e11

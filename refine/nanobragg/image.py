@@ -25,7 +25,11 @@ from sim_core.bragg.structure_factors import (
 )
 from sim_core.constants import R_E_SQUARED
 from sim_core.experiment import StructureFactors
+from sim_core.kernels.lattice_sum import lattice_sum
+from sim_core.kernels.selection import select
+from sim_core.kernels.settings import Settings
 
+from .command import Command
 from .rays import Optics, Rays, pixel_factor, row_factor
 from .setup import Setup, orientations, sweeps
 from .shapes import lattice_factor
@@ -91,6 +95,14 @@ class Simulator:
         self.state = State(interpolate=setup.interpolate)
         self._set_amplitudes(setup, device)
         self._set_shape(setup)
+        self.kernel = self._set_kernel(setup.command)
+
+    def _set_kernel(self, command: Command) -> str:
+        """The implementation of the sum; only the eager one has the reference's last bits, states and flags."""
+        if self._running or self.setup.interpolate or (command.kernel == "auto" and self.dtype == torch.float64):
+            return "eager"
+        evaluations = int(self.setup.mask.sum()) * self.setup.layers.count * self.setup.steps
+        return select(command.kernel, evaluations, self.device, self.dtype, self.shape)
 
     def _set_amplitudes(self, setup: Setup, device: torch.device) -> None:
         listed = setup.reflections
@@ -146,7 +158,10 @@ class Simulator:
         self.state.solid_angle += float(self.optics.solid_angle(seen).sum()) * (1 if every else points)
 
     def _sum(self, rays: Rays, each: Tensor | None, pixels: Tensor) -> Float[Tensor, "pixels"]:
-        parts = [terms.value.sum(-1) for terms in self.terms(rays, pixels)]
+        if self.kernel == "compiled":
+            parts = [self._compiled(*part) for part in self._sweeps(rays, pixels)]
+        else:
+            parts = [terms.value.sum(-1) for terms in self.terms(rays, pixels)]
         y = torch.cat(parts).double().view(rays.alive.shape)
         if each is None:
             return self.setup.background + y.sum(1)
@@ -172,7 +187,22 @@ class Simulator:
                 self.state.last_pixel = (slow, fast)
             yield terms
 
+    def _compiled(self, scattering: Tensor, alive: Tensor, rows: slice, orientations: Tensor) -> Tensor:
+        """Sums of some rows by the core's compiled kernel."""
+        table, low = self.factors.table, self.factors.h_min
+        box = (table.shape[0], table.shape[1], table.shape[2])
+        settings = Settings(self.shape, low, box, self.dtype, self.kernel, float(self.factors.default))
+        amplitudes = table.flatten() if table.numel() else self.padded
+        ones = torch.ones(len(orientations), dtype=torch.float64, device=self.device)
+        y = lattice_sum(scattering[rows], orientations, ones, self.parameters, amplitudes, settings)
+        return self.amplitude * y * alive[rows]
+
     def _all_tiles(self, rays: Rays, pixels: Tensor) -> Iterator[Terms]:
+        for s, alive, part, turned in self._sweeps(rays, pixels):
+            yield from self._tiles(s, alive, part.start, part.stop, turned)
+
+    def _sweeps(self, rays: Rays, pixels: Tensor) -> Iterator[tuple[Tensor, Tensor, slice, Tensor]]:
+        """Rows of the first sweep of the spindle and those of later sweeps, each with their orientations."""
         s, alive = rays.scattering.flatten(0, 1), rays.alive.flatten()
         start = 0
         if not self.state.begun and bool(alive.any()):
@@ -180,8 +210,8 @@ class Simulator:
             pixel, row = divmod(start - 1, rays.alive.shape[1])
             slow, fast = pixels[pixel].tolist()
             self.state.begun, self.state.first_pixel, self.state.first_row = True, (slow, fast), row
-            yield from self._tiles(s, alive, 0, start, self.first)
-        yield from self._tiles(s, alive, start, len(s), self.later)
+            yield s, alive, slice(0, start), self.first
+        yield s, alive, slice(start, len(s)), self.later
 
     def _tiles(self, s: Tensor, alive: Tensor, start: int, stop: int, rows: Tensor) -> Iterator[Terms]:
         size = max(1, TILE.get(self.device.type, TILE["cuda"]) // len(rows))

@@ -21,14 +21,11 @@ from torch import Tensor, nn
 
 from ..constants import R_E_SQUARED
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan
-from ..kernels.spot_sum import Settings, Spots, spot_sum
+from ..kernels.spot_image import Absorption, Camera, spot_image
+from ..kernels.spot_sum import Settings, Spots
 from ..rotations import axis_rotation
 from .mosaic import SIGMA_PER_SPREAD
-from .sampled import falloff, in_blocks, point_weights, polarization, subpixel_points
 from .structure_factors import padded_values
-
-BLOCK = 1 << 14
-"""Scattering vectors that are held at a time: what fits into a cache."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +104,59 @@ def bandwidth_variance(beam: Beam) -> Float[Tensor, ""]:
     return variance if beam.bandwidth is None else variance + beam.bandwidth**2
 
 
-def pixel_covariance(
-    panel: Panel,
-    points: Float[Tensor, "rows 3"],
-    wavelength: Float[Tensor, ""],
-    point_spread: float,
-) -> Float[Tensor, "rows 3 3"]:
-    r"""Covariance of S over a pixel [1/A^2], :math:`J J^\mathsf{T} (1/12 + \sigma_\mathrm{psf}^2)`.
+def polarization_matrix(beam: Beam) -> Float[Tensor, "3 3"]:
+    r"""M of the polarisation factor :math:`d^\mathsf{T} M d` of a photon that flies along the unit vector d.
 
-    .. math:: J = \frac{p}{\lambda R} (1 - \hat s_1 \hat s_1^\mathsf{T})\,(\hat f, \hat s)
+    .. math:: M = \tfrac12 \sum_i w_i (1 + \hat s_i \hat s_i^\mathsf{T} - K (e_i e_i^\mathsf{T} - b_i b_i^\mathsf{T}))
+
+    over the plane waves, with e and b the directions of the electric and the magnetic field; the same factor as
+    :func:`kahn_factor`. The unit matrix where the beam has none.
+    """
+    unit = torch.eye(3, dtype=beam.weight.dtype, device=beam.weight.device)
+    if beam.kahn is None:
+        return beam.weight.sum() * unit
+    b = torch.linalg.cross(beam.polarization_axis.expand_as(beam.direction), beam.direction)
+    b = b / b.norm(dim=-1, keepdim=True)
+    e = torch.linalg.cross(beam.direction, b)
+
+    def mean(v: Tensor) -> Tensor:
+        return (beam.weight[:, None] * v).mT @ v
+
+    return (beam.weight.sum() * unit + mean(beam.direction) - beam.kahn * (mean(e) - mean(b))) / 2
+
+
+def cameras(experiment: Experiment, d_min: float, point_spread: float) -> list[Camera]:
+    """The planes on which photons are stopped: the panel, or each layer of its sensor.
 
     Args:
-        panel: The detector.
-        points: Centres of the pixels [m].
-        wavelength: [A].
+        experiment: What to simulate.
+        d_min: Resolution limit [A]; zero for none.
         point_spread: Standard deviation of the detector's point spread [pixels].
     """
-    distance = points.norm(dim=-1, keepdim=True)
-    flight = points / distance
-    axes = torch.stack([panel.fast_axis, panel.slow_axis])
-    across = axes[:, None] - (flight @ axes.mT).mT[..., None] * flight
-    j = across * (panel.pixel_size / wavelength / distance)
-    return (1 / 12 + point_spread**2) * torch.einsum("kra,krb->rab", j, j)
+    beam, panel = experiment.beam, experiment.panel
+    direction, wavelength = mean_wave(beam)
+    surface = Camera(
+        origin=panel.origin,
+        fast=panel.fast_axis * panel.pixel_size,
+        slow=panel.slow_axis * panel.pixel_size,
+        wave=direction / wavelength,
+        per_wavelength=1 / wavelength,
+        bandwidth=bandwidth_variance(beam),
+        polarization=polarization_matrix(beam),
+        area=R_E_SQUARED * beam.fluence * panel.pixel_size**2 * panel.close_distance,
+        b_iso=experiment.structure_factors.b_iso,
+        absorption=None,
+        blur=1 / 12 + point_spread**2,
+        s_max=1 / d_min if d_min > 0 else math.inf,
+        image_size=panel.image_size,
+    )
+    if panel.sensor is None:
+        return [surface]
+    depths = (panel.sensor.attenuation * panel.sensor.edges).unfold(0, 2, 1)
+    return [
+        surface._replace(origin=panel.origin + depth * panel.normal, absorption=Absorption(panel.normal, faces))
+        for depth, faces in zip(panel.sensor.depths, depths, strict=True)
+    ]
 
 
 class ClosedFormBragg(nn.Module):
@@ -143,6 +171,7 @@ class ClosedFormBragg(nn.Module):
         d_min: Resolution limit [A]; zero for none.
         dtype: Precision of the intensities and of the image; geometry stays in double precision.
         point_spread: Standard deviation of the detector's point spread [pixels].
+        kernel: ``eager``, ``compiled`` or ``auto``: which implementation runs.
     """
 
     def __init__(
@@ -152,6 +181,7 @@ class ClosedFormBragg(nn.Module):
         d_min: float = 0.0,
         dtype: torch.dtype = torch.float64,
         point_spread: float = 0.0,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         if any(n not in (1, 2, 3) for n in neighbours):
@@ -161,6 +191,7 @@ class ClosedFormBragg(nn.Module):
         self.d_min = d_min
         self.dtype = dtype
         self.point_spread = point_spread
+        self.kernel = kernel
 
     def forward(self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None) -> Float[Tensor, "pixels"]:
         """Expected photons.
@@ -172,36 +203,16 @@ class ClosedFormBragg(nn.Module):
         Returns:
             Photons a pixel, in the simulator's precision.
         """
-        beam, table = experiment.beam, experiment.structure_factors
-        pixels = experiment.panel.all_pixels() if pixels is None else pixels
-        spots = reflections(experiment.crystal, beam, experiment.scan, self.blocks)
+        table = experiment.structure_factors
+        spots = reflections(experiment.crystal, experiment.beam, experiment.scan, self.blocks)
         amplitudes = padded_values(table)
         h, k, l = table.table.shape
-        settings = Settings(self.neighbours, table.h_min, (h, k, l), self.dtype)
-
-        def block(part: Tensor) -> Tensor:
-            s, covariance, factor = self._rays(experiment, part)
-            y = spot_sum(s.flatten(0, 1), covariance, spots, amplitudes, settings)
-            return R_E_SQUARED * beam.fluence * (factor * y.view(factor.shape)).sum(-1)
-
-        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
-        return in_blocks(block, pixels, max(1, BLOCK // layers)).to(self.dtype)
-
-    def _rays(self, experiment: Experiment, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scattering vectors [pixels, layers, 3], their covariances and the factors of each pixel and layer."""
-        beam, panel = experiment.beam, experiment.panel
-        points = subpixel_points(panel, pixels, 1)[:, :, 0]
-        flight = points / points.norm(dim=-1, keepdim=True)
-        direction, wavelength = mean_wave(beam)
-        s = (flight - direction) / wavelength
-        rows = s.flatten(0, 1)
-        covariance = pixel_covariance(panel, points.flatten(0, 1), wavelength, self.point_spread)
-        covariance = covariance + bandwidth_variance(beam) * rows[:, :, None] * rows[:, None, :]
-        factor = point_weights(panel, points[:, :, None])[..., 0] * (polarization(beam, flight) @ beam.weight)
-        factor = factor * falloff(experiment.structure_factors, s)
-        if self.d_min > 0:
-            factor = factor * (s.norm(dim=-1) <= 1 / self.d_min)
-        return s, covariance, factor
+        settings = Settings(self.neighbours, table.h_min, (h, k, l), self.dtype, self.kernel)
+        first, *deeper = cameras(experiment, self.d_min, self.point_spread)
+        image = spot_image(first, spots, amplitudes, settings, pixels)
+        for camera in deeper:
+            image = image + spot_image(camera, spots, amplitudes, settings, pixels)
+        return image
 
 
 def neighbours_needed(experiment: Experiment, blocks: Blocks, reach: float = 3.5) -> tuple[int, int, int]:

@@ -89,7 +89,7 @@ class Square:
         others.mul_(ratio)
         d_n = None
         if with_parameters:
-            d_n = 2 * others * torch.where(near, 1 - (n**2 / 2 - 1 / 6) * u**2, u * cos_n / sin)
+            d_n = 2 * others * (u * cos_n / sin)
         return Slopes(value, others.mul_(d_u).mul_(2 * math.pi), d_n)
 
 

@@ -19,7 +19,10 @@ from ..constants import R_E_SQUARED
 from ..detector import absorbed_fraction, solid_angle
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
 from ..kernels.interpolated_sum import interpolated_sum
-from ..kernels.lattice_sum import Settings, lattice_sum
+from ..kernels.lattice_sum import lattice_sum
+from ..kernels.rays import pixel_rays
+from ..kernels.selection import select
+from ..kernels.settings import Settings
 from ..polarization import kahn_factor
 from ..rotations import axis_rotation
 from .lattice import Shape, Square
@@ -112,6 +115,7 @@ class SampledBragg(nn.Module):
         d_min: Resolution limit [A]; zero for none.
         dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
         interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere.
+        kernel: Implementation of the sum over orientations: ``auto``, ``eager`` or ``compiled``.
     """
 
     domain_axes: Tensor
@@ -126,6 +130,7 @@ class SampledBragg(nn.Module):
         d_min: float = 0.0,
         dtype: torch.dtype = torch.float64,
         interpolate: bool = False,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
         for name, value in domains._asdict().items():
@@ -135,6 +140,7 @@ class SampledBragg(nn.Module):
         self.d_min = d_min
         self.dtype = dtype
         self.interpolate = interpolate
+        self.kernel = kernel
 
     @property
     def domains(self) -> DomainSample:
@@ -151,21 +157,43 @@ class SampledBragg(nn.Module):
         Returns:
             Photons a pixel, in the simulator's precision.
         """
-        pixels = experiment.panel.all_pixels() if pixels is None else pixels
         experiment = replace(experiment, beam=as_waves(experiment.beam))
-        crystal = experiment.crystal
+        panel, crystal, factors = experiment.panel, experiment.crystal, experiment.structure_factors
         rows, weights = orientations(crystal, experiment.scan, self.domains)
         parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)
-        amplitudes = padded_values(experiment.structure_factors)
         scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
+        count = panel.image_size[0] * panel.image_size[1] if pixels is None else len(pixels)
+        settings = self._settings(experiment, count, len(rows))
+        alone = settings.kernel == "compiled" and factors.table.numel() > 0
+        amplitudes = factors.table.flatten() if alone else padded_values(factors)
+        if settings.kernel == "compiled" and scale.device.type == "cpu" and not _geometry_varies(experiment):
+            rays = pixel_rays(experiment.beam, panel, pixels, self.oversample, self.d_min)
+            return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
+        pixels = panel.all_pixels() if pixels is None else pixels
 
         def block(part: Tensor) -> Tensor:
-            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes)
+            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes, settings)
 
-        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
-        step = max(1, BLOCK // (layers * self.oversample**2 * len(experiment.beam.weight)))
+        step = max(1, BLOCK // self._points(experiment))
         recompute = torch.is_grad_enabled() and _carries_gradient(experiment)
         return in_blocks(block, pixels, step, recompute).to(self.dtype)
+
+    def _points(self, experiment: Experiment) -> int:
+        """Scattering vectors of a pixel."""
+        layers = 1 if experiment.panel.sensor is None else len(experiment.panel.sensor.depths)
+        return layers * self.oversample**2 * len(experiment.beam.weight)
+
+    def _settings(self, experiment: Experiment, pixels: int, samples: int) -> Settings:
+        """What the sum needs beside tensors, with the kernel that this call takes."""
+        table = experiment.structure_factors
+        h, k, l = table.table.shape
+        interpolate = self.interpolate and bool(table.table.numel())
+        evaluations = pixels * self._points(experiment) * samples
+        vary = _varies(table.table) or _varies(table.default)
+        device = table.default.device
+        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary)
+        default = float(table.default) if kernel == "compiled" else 0.0
+        return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel, default)
 
     def _relative(
         self,
@@ -175,6 +203,7 @@ class SampledBragg(nn.Module):
         weights: Tensor,
         parameters: Tensor,
         amplitudes: Tensor,
+        settings: Settings,
     ) -> Float[Tensor, "pixels"]:
         """The double sum of the module's equation, without its leading factor."""
         beam, panel, table = experiment.beam, experiment.panel, experiment.structure_factors
@@ -186,8 +215,6 @@ class SampledBragg(nn.Module):
             f = f * falloff(table, scattering)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        h, k, l = table.table.shape
-        settings = Settings(self.shape, table.h_min, (h, k, l), self.dtype)
         s = scattering.flatten(0, -2)
         if self.interpolate and table.table.numel():
             y = interpolated_sum(s, rows, weights, parameters, table.table, amplitudes, settings)
@@ -201,3 +228,18 @@ def _carries_gradient(experiment: Experiment) -> bool:
     parts = (experiment.beam, experiment.panel, experiment.crystal, experiment.scan, experiment.structure_factors)
     tensors = [v for part in parts for v in vars(part).values()]
     return any(isinstance(v, Tensor) and v.requires_grad for v in tensors)
+
+
+def _geometry_varies(experiment: Experiment) -> bool:
+    """Whether scattering vectors or weights of pixels carry a derivative, or know of sensor layers or a B factor."""
+    panel = experiment.panel
+    parts = [v for part in (experiment.beam, panel) for v in vars(part).values()]
+    special = panel.sensor is not None or experiment.structure_factors.b_iso is not None
+    return special or any(isinstance(v, Tensor) and _varies(v) for v in parts)
+
+
+def _varies(t: Tensor) -> bool:
+    """Whether a tensor takes part in differentiation, backwards or forwards."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(t):
+        return True
+    return t.requires_grad or torch.autograd.forward_ad.unpack_dual(t).tangent is not None

@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..bragg.lattice import Shape
 from ..bragg.structure_factors import box_limits, interpolable, nearest_reflection, padded_index, tricubic
-from .lattice_sum import TILE, Settings
+from .eager import TILE
+from .settings import Settings
 
 
 def interpolated_sum(

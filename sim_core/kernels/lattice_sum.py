@@ -3,40 +3,29 @@ r"""The sum over orientations of the crystal, the hot loop of the sampled simula
 .. math:: y_r = \sum_m w_m F^2(h^0_{rm}) P(x_{rm}), \quad h_{rm} = A_m S_r, \quad x = h - h^0
 
 Values and all first derivatives are computed in tiles of rows and nothing but the inputs is kept between the
-forward and the backward pass, so memory is O(rows + orientations). With :math:`G = w F^2\,\partial P/\partial x` the
-derivative along a change of the orientations is a matrix product, :math:`\dot y_r = S_r \cdot (G_r \dot A)`, which
-makes a Jacobian of many parameters about as cheap as one gradient.
+forward and the backward pass, so memory is O(rows + orientations). :mod:`sim_core.kernels.eager` is the reference,
+:mod:`sim_core.kernels.compiled` and :mod:`sim_core.kernels.gpu` compute the same faster;
+:func:`sim_core.kernels.selection.select` says which of them runs.
 
 Indices are found in double precision whatever the precision of the sum: the fractional part of a large number would
 lose its digits in single precision.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..bragg.lattice import Shape
-from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
-
-TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
-"""Numbers (3 x rows x orientations) that are worked on at a time: a cache's worth on a CPU, enough to fill a GPU."""
-
-
-class Settings(NamedTuple):
-    """What does not carry a gradient: the profile, where the amplitudes lie, the precision of the sum."""
-
-    shape: Shape
-    h_min: Int[Tensor, "3"]
-    box: tuple[int, int, int]
-    dtype: torch.dtype
+from . import eager
+from .rays import PixelRays
+from .settings import Settings
 
 
 def lattice_sum(
-    scattering: Float[Tensor, "rows 3"],
+    scattering: Float[Tensor, "rows 3"] | PixelRays,
     orientations: Float[Tensor, "samples 3 3"],
     weights: Float[Tensor, "samples"],
     parameters: Float[Tensor, "parameters"],
@@ -46,50 +35,44 @@ def lattice_sum(
     """Intensity relative to one electron, differentiable once in every tensor, forwards and backwards.
 
     Args:
-        scattering: Scattering vectors S = s1 - s0 [1/A].
+        scattering: Scattering vectors S = s1 - s0 [1/A]; or pixels, over whose sub-pixels and plane waves a compiled
+            kernel sums, with solid angle [sr], polarisation and weight.
         orientations: Rows a, b, c [A] of each orientation of the crystal.
         weights: Weight of each orientation.
         parameters: Parameters of the profile, from :meth:`Shape.parameters`.
-        amplitudes: |F| of the reflections, from :func:`padded_values`.
-        settings: Profile, lookup and precision.
+        amplitudes: |F| of the reflections: from :func:`padded_values` for the eager kernel, those of the box alone
+            for a compiled one; one number where all are the same.
+        settings: Profile, lookup, precision and kernel.
     """
     y: Tensor = _LatticeSum.apply(scattering, orientations, weights, parameters, amplitudes, settings)
     return y
 
 
-class _Tile(NamedTuple):
-    rows: slice
-    s: Tensor
-    x: Tensor
-    place: Tensor | None
-    f2: Tensor
+def _kernel(settings: Settings, device: torch.device) -> ModuleType:
+    """The implementation; imported when it is first needed."""
+    if settings.kernel == "eager":
+        return eager
+    if device.type == "cpu":
+        from . import compiled
 
+        return compiled
+    from . import gpu
 
-def _tiles(s: Tensor, a: Tensor, values: Tensor, settings: Settings) -> Iterator[_Tile]:
-    """Rows with their fractional indices [3, rows, samples] and squared amplitudes."""
-    a = a.permute(1, 2, 0)
-    step = max(1, TILE.get(s.device.type, 1 << 24) // (3 * a.shape[-1]))
-    low, size = box_limits(settings.h_min, settings.box)
-    f2 = values.square().to(settings.dtype)
-    for start in range(0, s.shape[0], step):
-        rows = slice(start, start + step)
-        h = s[rows] @ a
-        h0 = nearest_reflection(h)
-        x = h.sub_(h0).to(settings.dtype)
-        place = padded_index(h0, low, size) if len(values) > 1 else None
-        yield _Tile(rows, s[rows], x, place, f2[None] if place is None else torch.take(f2, place))
+    return gpu
 
 
 class _LatticeSum(torch.autograd.Function):
     @staticmethod
-    def forward(s: Tensor, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
-        w, p = w.to(settings.dtype), p.to(settings.dtype)
-        parts = [settings.shape.profile(t.x, p).mul_(t.f2) @ w for t in _tiles(s, a, values, settings)]
-        return torch.cat(parts) if parts else s.new_zeros(0, dtype=settings.dtype)
+    def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
+        y: Tensor = _kernel(settings, a.device).forward(s, a, w, p, values, settings)
+        return y
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.settings = inputs
+        s, *tensors, ctx.settings = inputs
+        ctx.rays = s if isinstance(s, PixelRays) else None
+        if ctx.rays is None:
+            tensors = [s, *tensors]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
@@ -99,74 +82,48 @@ class _LatticeSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
-        s, a, w, p, values = ctx.saved_tensors
-        dtype = ctx.settings.dtype
-        w_, p_, a_ = w.to(dtype), p.to(dtype), a.transpose(0, 1)
-        out = [
-            torch.zeros_like(t) if n else None
-            for t, n in zip((s, a_, w, p, values), ctx.needs_input_grad, strict=False)
-        ]
-        for t in _tiles(s, a, values, ctx.settings):
-            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, out[3] is not None)
-            g = grad[t.rows, None].to(dtype)
-            common = g * w_ * t.f2
-            slope = d_x.mul_(common).to(s.dtype)
-            if out[0] is not None:
-                out[0][t.rows] = (slope @ a_).sum(0)
-            if out[1] is not None:
-                out[1] += slope.mT @ t.s
-            if out[2] is not None:
-                out[2] += (g * t.f2 * value).sum(0).to(w.dtype)
-            if d_p is not None:
-                out[3] += (common * d_p).flatten(1).sum(1).to(p.dtype)
-            if out[4] is not None:
-                _add_amplitude_gradient(out[4], values, g * w_ * value, t.place)
-        if out[1] is not None:
-            out[1] = out[1].transpose(0, 1)
-        return (*out, None)
+        inputs = _inputs(ctx)
+        kernel = _kernel(ctx.settings, grad.device)
+        return (*kernel.backward(*inputs, ctx.settings, grad, ctx.needs_input_grad), None)
 
     @staticmethod
-    def jvp(ctx: Any, ds: Tensor | None, da: Tensor | None, dw: Tensor | None, dp: Tensor | None, *rest: Any) -> Tensor:
-        s, a, w, p, values = ctx.saved_tensors
-        d_values, dtype = rest[0], ctx.settings.dtype
-        w_, p_, a_ = w.to(dtype), p.to(dtype), a.permute(1, 2, 0).to(dtype)
-        da = None if da is None else da.permute(1, 2, 0).to(dtype)
-        parts = []
-        for t in _tiles(s, a, values, ctx.settings):
-            value, d_x, d_p = ctx.settings.shape.slopes(t.x, p_, dp is not None)
-            common = w_ * t.f2
-            slope = d_x.mul_(common)
-            change = torch.zeros_like(value[:, 0])
-            if ds is not None:
-                change = change + (_per_row(a_, slope) * ds[t.rows].to(dtype).mT).sum(0)
-            if da is not None:
-                change = change + (_per_row(da, slope) * t.s.to(dtype).mT).sum(0)
-            if dw is not None:
-                change = change + (t.f2 * value) @ dw.to(dtype)
-            if d_p is not None and dp is not None:
-                change = change + (common * d_p).sum(-1).mT @ dp.to(dtype)
-            if d_values is not None:
-                df2 = (2 * values * d_values).to(dtype)
-                change = change + (value * (df2 if t.place is None else df2[t.place])) @ w_
-            parts.append(change)
-        return torch.cat(parts) if parts else s.new_zeros(0, dtype=dtype)
+    def jvp(ctx: Any, *changes: Tensor | None) -> Tensor:
+        inputs = _inputs(ctx)
+        if ctx.settings.kernel == "eager":
+            return eager.tangent(*inputs, ctx.settings, *changes[:5])
+        y: Tensor = _Tangents.apply(ctx.settings, *inputs, *changes[:5])
+        return y
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
         raise NotImplementedError("lattice_sum: a batch of experiments is a loop; only its tangents are batched")
 
 
-def _per_row(a: Tensor, slope: Tensor) -> Tensor:
-    """Sum over axes and samples of a [3, 3, samples] times slope [3, rows, samples], as [3, rows].
-
-    The many directions of a Jacobian stand on the left, where they fold into one matrix product.
-    """
-    return a[0] @ slope[0].mT + a[1] @ slope[1].mT + a[2] @ slope[2].mT
+def _inputs(ctx: Any) -> list[Any]:
+    saved = list(ctx.saved_tensors)
+    return saved if ctx.rays is None else [ctx.rays, *saved]
 
 
-def _add_amplitude_gradient(out: Tensor, values: Tensor, per_f2: Tensor, place: Tensor | None) -> None:
-    """Scatter dL/dF = 2 F dL/dF^2 to the reflections that were looked up."""
-    if place is None:
-        out += 2 * values * per_f2.sum().to(values.dtype)
-    else:
-        out.index_add_(0, place.flatten(), per_f2.flatten().to(values.dtype) * 2 * values[place.flatten()])
+class _Tangents(torch.autograd.Function):
+    """Tangents from a compiled kernel, all directions of a Jacobian in one pass."""
+
+    @staticmethod
+    def forward(settings: Settings, *tensors: Any) -> Tensor:
+        inputs, changes = tensors[:5], [None if c is None else c[None] for c in tensors[5:]]
+        y: Tensor = _kernel(settings, inputs[1].device).tangents(*inputs, settings, *changes)
+        return y[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, settings: Settings, *tensors: Any) -> Any:
+        if any(d is not None for d in in_dims[1:6]):
+            raise NotImplementedError("lattice_sum: a batch of experiments is a loop; only its tangents are batched")
+        changes = []
+        for change, dim in zip(tensors[5:], in_dims[6:], strict=True):
+            if change is not None:
+                change = change.expand(info.batch_size, *change.shape) if dim is None else change.movedim(dim, 0)
+            changes.append(change)
+        return _kernel(settings, tensors[1].device).tangents(*tensors[:5], settings, *changes), 0

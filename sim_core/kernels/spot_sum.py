@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
+from .symmetric import Symmetric, Vector, add, cross, form, inverse_parts, turned
 
 
 class Spots(NamedTuple):
@@ -43,16 +44,13 @@ class Spots(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What does not carry a gradient: lattice points along each axis, where the amplitudes lie, the precision."""
+    """What does not carry a gradient: lattice points along each axis, where the amplitudes lie, precision, kernel."""
 
     neighbours: tuple[int, int, int]
     h_min: Int[Tensor, "3"]
     box: tuple[int, int, int]
     dtype: torch.dtype
-
-
-Symmetric = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-Vector = tuple[Tensor, Tensor, Tensor]
+    kernel: str = "eager"
 
 
 def spot_sum(
@@ -107,7 +105,7 @@ def _lattice_points(
         yield h0, f2 if place is None else torch.take(f2, place)
 
 
-def _density(c: Symmetric, d: Vector, q: Vector, spots: Spots) -> Tensor:
+def _density(c: Symmetric[Tensor], d: Vector[Tensor], q: Vector[Tensor], spots: Spots) -> Tensor:
     """exp(-D^T C^-1 D/2)/sqrt(det C), its mean over the step's rotation where there is one."""
     adjugate, determinant = inverse_parts(c)
     peak = determinant.rsqrt()
@@ -140,64 +138,16 @@ def rotation_mean(a: Tensor, b: Tensor, c: Tensor, w: Tensor) -> Tensor:
     return torch.where(small, torch.exp(-c / 2) * series, wide)
 
 
-def vector(x: Float[Tensor, "3 *rows"], dtype: torch.dtype) -> Vector:
+def vector(x: Float[Tensor, "3 *rows"], dtype: torch.dtype) -> Vector[Tensor]:
     """Components."""
     a, b, c = x.to(dtype).unbind(0)
     return a, b, c
 
 
-def symmetric(m: Float[Tensor, "3 3 *rows"], dtype: torch.dtype) -> Symmetric:
+def symmetric(m: Float[Tensor, "3 3 *rows"], dtype: torch.dtype) -> Symmetric[Tensor]:
     """The six entries of a symmetric matrix."""
     m = m.to(dtype)
     return m[0, 0], m[1, 1], m[2, 2], m[1, 2], m[0, 2], m[0, 1]
-
-
-def add(a: Symmetric, b: Symmetric) -> Symmetric:
-    """Sum of two symmetric matrices."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
-
-
-def cross(a: Vector, b: Vector) -> Vector:
-    """Vector product."""
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-def turned(q: Vector, e: Symmetric) -> Symmetric:
-    """[q]x E [q]x^T: covariance of q under small rotations of covariance E."""
-    x, y, z = q
-    xx, yy, zz, yz, xz, xy = e
-    return (
-        yy * z * z + zz * y * y - 2 * yz * y * z,
-        xx * z * z + zz * x * x - 2 * xz * x * z,
-        xx * y * y + yy * x * x - 2 * xy * x * y,
-        xz * x * y + xy * x * z - xx * y * z - yz * x * x,
-        xy * y * z + yz * x * y - yy * x * z - xz * y * y,
-        yz * x * z + xz * y * z - zz * x * y - xy * z * z,
-    )
-
-
-def inverse_parts(c: Symmetric) -> tuple[Symmetric, Tensor]:
-    """Adjugate and determinant."""
-    xx, yy, zz, yz, xz, xy = c
-    adjugate = (
-        yy * zz - yz * yz,
-        xx * zz - xz * xz,
-        xx * yy - xy * xy,
-        xz * xy - xx * yz,
-        xy * yz - yy * xz,
-        yz * xz - zz * xy,
-    )
-    return adjugate, xx * adjugate[0] + xy * adjugate[5] + xz * adjugate[4]
-
-
-def form(m: Symmetric, a: Vector, b: Vector) -> Tensor:
-    """a^T M b."""
-    xx, yy, zz, yz, xz, xy = m
-    return (
-        a[0] * (xx * b[0] + xy * b[1] + xz * b[2])
-        + a[1] * (xy * b[0] + yy * b[1] + yz * b[2])
-        + a[2] * (xz * b[0] + yz * b[1] + zz * b[2])
-    )
 
 
 __all__ = ["Settings", "Spots", "rotation_mean", "spot_sum"]

@@ -131,6 +131,17 @@ def test_image_in_single_precision(name):
     assert np.abs(image - reference).max() <= 1e-4 * reference.max()
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_agree(name, dtype, bound):
+    simulator, experiment = build(name, dtype)
+    images = {}
+    for simulator.kernel in ("eager", "compiled"):
+        images[simulator.kernel] = simulator(experiment).double()
+    top = images["eager"].max()
+    assert float((images["eager"] - images["compiled"]).abs().max() / top) <= bound
+
+
 PANELS = {
     "base_mosflm_cubic": {},
     "close_distance_tilt": {"rotations_deg": [4, 12, 5], "close_distance": 95},

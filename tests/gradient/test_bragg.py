@@ -13,6 +13,8 @@ from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.detector import Frame, Mount, origin_about_beam, origin_about_sample, rotated_frame
 
+pytestmark = pytest.mark.usefixtures("kernel")
+
 PIXELS = torch.tensor([[5, 7], [30, 31], [33, 40], [50, 10], [12, 60]])
 
 

@@ -1,0 +1,195 @@
+"""The sum over orientations as machine code on a CPU: tensors to arrays, threads, and back.
+
+Rows are cut into parts whatever the number of threads, so that results do not depend on it.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import machine_code
+from .lanes import LANES, LARGEST_POLYNOMIAL
+from .machine_code import Lattice, Profile, Rays
+from .rays import PixelRays
+from .series import COSINE, SINE
+from .settings import Settings
+
+PARTS = 16
+"""Largest number of parts of the rows."""
+
+LARGEST_SUMS = 1 << 22
+"""Numbers that the gradients of all parts may take."""
+
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
+    """Sum of each row, or of each pixel."""
+    rays, lattice, profile = _rays(s), _lattice(a, w, values, settings), _profile(p, settings, False)
+    out = np.empty(_length(s), _NUMPY[settings.dtype])
+    _in_parts(len(out), PARTS, lambda i, start, stop: machine_code.image(rays, lattice, profile, start, stop, out))
+    return torch.from_numpy(out)
+
+
+def backward(
+    s: Tensor | PixelRays,
+    a: Tensor,
+    w: Tensor,
+    p: Tensor,
+    values: Tensor,
+    settings: Settings,
+    grad: Tensor,
+    needs: tuple[bool, ...],
+) -> list[Tensor | None]:
+    """Gradient in scattering vectors, orientations, weights and numbers of cells; amplitudes have none here."""
+    rays, lattice = _rays(s), _lattice(a, w, values, settings)
+    profile = _profile(p, settings, not (needs[2] or needs[3]))
+    upstream = grad.detach().contiguous().numpy()
+    back = np.zeros((_length(s) if needs[0] else 0, 3))
+    parts = max(1, min(PARTS, LARGEST_SUMS // (13 * len(a))))
+    sums = np.zeros((parts, len(a), 13))
+
+    def work(part: int, start: int, stop: int) -> None:
+        machine_code.gradient(rays, lattice, profile, start, stop, upstream, sums[part], back)
+
+    _in_parts(_length(s), parts, work)
+    total = torch.from_numpy(sums.sum(0))
+    return [
+        torch.from_numpy(back) if needs[0] else None,
+        total[:, :9].reshape(-1, 3, 3) if needs[1] else None,
+        total[:, 9] if needs[2] else None,
+        total[:, 10:].sum(0) if needs[3] else None,
+        None,
+    ]
+
+
+def tangents(
+    s: Tensor | PixelRays,
+    a: Tensor,
+    w: Tensor,
+    p: Tensor,
+    values: Tensor,
+    settings: Settings,
+    *changes: Tensor | None,
+) -> Tensor:
+    """Change of each row [directions, rows] along directions of scattering vectors, orientations, weights, N."""
+    ds, da, dw, dn, _ = changes
+    rays, lattice = _rays(s), _lattice(a, w, values, settings)
+    profile = _profile(p, settings, dw is None and dn is None)
+    count = next(len(c) for c in changes if c is not None)
+    out = np.zeros((count, _length(s)), _NUMPY[settings.dtype])
+    arrays = [
+        np.zeros((count, *shape), out.dtype) if c is None else _array(c.reshape(count, *shape), settings.dtype)
+        for c, shape in ((da, (len(a), 9)), (dw, (len(a),)), (dn, (3,)))
+    ]
+
+    def work(part: int, start: int, stop: int) -> None:
+        machine_code.tangents(rays, lattice, profile, start, stop, *arrays, out)
+
+    if not (da is None and dw is None and dn is None):
+        _in_parts(_length(s), PARTS, work)
+    total = torch.from_numpy(out)
+    if ds is not None and not isinstance(s, PixelRays):
+        one = torch.ones(len(s), dtype=settings.dtype)
+        slope = backward(s, a, w, p, values, settings, one, (True, False, False, False, False))[0]
+        assert slope is not None
+        total = total + (ds * slope).sum(-1).to(settings.dtype)
+    return total
+
+
+@cache
+def problem(dtype: torch.dtype) -> str:
+    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
+    try:
+        one = torch.ones(1, dtype=torch.float64)
+        settings = Settings(None, torch.zeros(3, dtype=torch.long), (0, 0, 0), dtype)  # type: ignore[arg-type]
+        forward(torch.zeros(0, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
+    except Exception as error:  # whatever the compiler has to say must not end the program
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""
+
+
+def _array(t: Tensor, dtype: torch.dtype = torch.float64) -> Any:
+    return t.detach().to(dtype).contiguous().numpy()
+
+
+def _rays(s: Tensor | PixelRays) -> Rays:
+    if isinstance(s, PixelRays):
+        axes, waves, polarization = (_array(t) for t in (s.axes, s.waves, s.polarization))
+        pixels = np.zeros((0, 2), np.int64) if s.pixels is None else s.pixels.contiguous().numpy()
+        return Rays(np.zeros((0, 3)), pixels, float(s.size[0]), axes, waves, polarization, s.limit)
+    none = np.zeros((0, 2), np.int64)
+    return Rays(_array(s), none, 1.0, np.zeros(6), np.zeros((1, 14)), np.zeros(3), math.inf)
+
+
+def _length(s: Tensor | PixelRays) -> int:
+    return s.count if isinstance(s, PixelRays) else len(s)
+
+
+def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
+    box = [_array(torch.as_tensor(t)) for t in (settings.h_min, settings.box)]
+    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), _array(values), settings.default, *box)
+
+
+def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
+    """Constants of the profile; the polynomial is taken where it is allowed and the numbers of cells are small."""
+    number, n = _NUMPY[settings.dtype], n_cells.tolist()
+    polynomial = polynomial and all(v == round(v) and 1 <= v <= LARGEST_POLYNOMIAL for v in n)
+    q = [_chebyshev(int(v)) if polynomial else (0.0,) * 8 for v in n]
+    sine = SINE[settings.dtype]
+
+    def numbers(values: Any) -> tuple[Any, ...]:
+        return tuple(number(v) for v in values)
+
+    return Profile(
+        n=numbers(n),
+        sine=numbers(sine),
+        slope=numbers([*(k * c for k, c in enumerate(sine) if k), 0.0]),
+        cosine=numbers(COSINE[settings.dtype]),
+        q=tuple(numbers(c) for c in q),
+        dq=tuple(numbers(k * c[k] for k in range(1, 6)) for c in q),
+        constants=numbers((2.0, 4.0, -8 * math.pi)),
+        guard=numbers((1e-12, 1.0)),
+        polynomial=polynomial,
+    )
+
+
+@cache
+def _chebyshev(n: int) -> tuple[float, ...]:
+    """sin^2(n u) / sin^2 u = (c6 + c7 t) Q(t)^2 with t = 2 cos 2u: the coefficients c0 to c5 of Q, then c6 and c7.
+
+    Q is sin(n u) / sin u for odd n and sin(n u) / sin 2u for even n; both follow Q' = t Q - Q''.
+    """
+    before, now = ([0.0] * 6, [0.0] * 6)
+    now[0] = 1.0
+    if n % 2:
+        before[0] = -1.0  # sin(-u) / sin u
+    for _ in range((n - 1) // 2):
+        before, now = now, [x - y for x, y in zip([0.0, *now[:5]], before, strict=True)]
+    return (*now, 1.0, 0.0) if n % 2 else (*now, 2.0, 1.0)
+
+
+def _in_parts(rows: int, parts: int, work: Callable[[int, int, int], None]) -> None:
+    """``work(part, start, stop)`` for runs of whole tiles, in as many threads as torch has."""
+    step = LANES * max(1, math.ceil(rows / (parts * LANES)))
+    starts = range(0, rows, step) if rows else range(1)
+    tasks = [(i, start, min(start + step, rows)) for i, start in enumerate(starts)]
+    threads = min(torch.get_num_threads(), len(tasks))
+    if threads == 1:
+        for task in tasks:
+            work(*task)
+    else:
+        list(_pool(threads, os.getpid()).map(lambda task: work(*task), tasks))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process; a child that was forked makes its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="lattice_sum")

@@ -1,0 +1,278 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+r"""Machine code of the sum over orientations for a CPU: the parallelepiped, in either precision.
+
+Pixels (or rows) are the lanes of the vector unit, ``LANES`` of them at a time in a workspace that stays in the first
+cache; orientations are the outer loop. Each step is one loop without branches over the lanes, so that the compiler
+turns it into vector instructions. With x the distance to the nearest lattice point, k = round(N x), y = N x - k and
+P(z) the series of sin(pi sqrt z)/sqrt z,
+
+.. math:: \frac{\sin \pi N x}{\sin \pi x} = \pm\frac{y\,P(y^2)}{x\,P(x^2)}, \qquad
+    \frac{d}{dx}\ln\frac{\sin^2 \pi N x}{\sin^2 \pi x} =
+    2\left(\frac{k}{xy} + 2 N y\frac{P'(y^2)}{P(y^2)} - 2 x\frac{P'(x^2)}{P(x^2)}\right)
+
+which cancels nowhere: neither form needs a series near a peak, and N need not be whole. The square is a polynomial in
+t = 2 cos(2 pi x) where N is whole, which is the faster way to the derivative while N is small.
+
+Sums may be reordered and products fused, but no division is: three denominators become one by hand, each of them
+kept away from zero on its own.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+LANES = 256
+"""Pixels or rows that are worked on at a time."""
+
+LARGEST_POLYNOMIAL = 12
+"""Largest whole N for which the derivative goes through the polynomial in 2 cos(2 pi x)."""
+
+_T = LANES
+F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK = (k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16))
+WORKSPACE = 19 * LANES
+"""Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S."""
+
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Machine code that is kept on disk where a folder can be written; a checking wrapper of tests is taken off."""
+    bare = inspect.unwrap(function)
+    try:
+        code: Callable[..., Any] = numba.njit(bare, cache=True, **_OPTIONS, **options)
+    except RuntimeError:  # no place for a cache
+        code = numba.njit(bare, **_OPTIONS, **options)
+    return code
+
+
+def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of a loop over lanes."""
+    return compiled(function, forceinline=True)
+
+
+def entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A loop over all lanes that Python calls, from any thread."""
+    return compiled(function, nogil=True)
+
+
+def _series(z, c):
+    """Polynomial in z with 5 (single precision) or 9 coefficients (double)."""
+    raise NotImplementedError
+
+
+@overload(_series)
+def _series_of_its_length(z, c):
+    if len(c) == 5:
+        return lambda z, c: c[0] + z * (c[1] + z * (c[2] + z * (c[3] + z * c[4])))
+    return lambda z, c: (
+        c[0] + z * (c[1] + z * (c[2] + z * (c[3] + z * (c[4] + z * (c[5] + z * (c[6] + z * (c[7] + z * c[8])))))))
+    )
+
+
+@lanes
+def indices(s, a, low, size, place, x):
+    """Distance to the nearest reflection, and where its amplitude stands in the table: -1 outside."""
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    l0, l1, l2, n0, n1, n2 = low[0], low[1], low[2], size[0], size[1], size[2]
+    for i in range(_T):
+        u, v, w = s[i], s[i + _T], s[i + 2 * _T]
+        h = a00 * u + a01 * v + a02 * w
+        k = a10 * u + a11 * v + a12 * w
+        l = a20 * u + a21 * v + a22 * w
+        h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
+        x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
+        p, q, r = h0 - l0, k0 - l1, q0 - l2
+        p_in, q_in, r_in = min(max(p, 0.0), n0 - 1.0), min(max(q, 0.0), n1 - 1.0), min(max(r, 0.0), n2 - 1.0)
+        at = (p_in * n1 + q_in) * n2 + r_in
+        at = at if p == p_in else -1.0
+        at = at if q == q_in else -1.0
+        place[i] = np.int64(at if r == r_in else -1.0)
+
+
+@lanes
+def bounds(s, out):
+    """Middle and half width of the scattering vectors of the lanes, component by component."""
+    for j in range(3):
+        least, most = s[j * _T], s[j * _T]
+        for i in range(_T):
+            least, most = min(least, s[j * _T + i]), max(most, s[j * _T + i])
+        out[j], out[j + 3] = 0.5 * (most + least), 0.5 * (most - least)
+
+
+@lanes
+def within(span, a, low, size):
+    """Whether the nearest reflections of all lanes are sure to be in the box."""
+    inside = True
+    for j in range(0, 9, 3):
+        middle = a[j] * span[0] + a[j + 1] * span[1] + a[j + 2] * span[2]
+        reach = abs(a[j]) * span[3] + abs(a[j + 1]) * span[4] + abs(a[j + 2]) * span[5] + 0.51
+        least = low[j // 3]
+        inside = inside and middle - reach >= least and middle + reach <= least + size[j // 3] - 1.0
+    return inside
+
+
+@lanes
+def indices_within(s, a, low, size, place, x):
+    """The same as :func:`indices` where every reflection is in the box."""
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    n1, n2 = size[1], size[2]
+    first = (low[0] * n1 + low[1]) * n2 + low[2]
+    for i in range(_T):
+        u, v, w = s[i], s[i + _T], s[i + 2 * _T]
+        h = a00 * u + a01 * v + a02 * w
+        k = a10 * u + a11 * v + a12 * w
+        l = a20 * u + a21 * v + a22 * w
+        h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
+        x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
+        place[i] = np.int64((h0 * n1 + k0) * n2 + q0 - first)
+
+
+@lanes
+def look_up_within(amplitudes, place, x):
+    """Squared amplitudes where every reflection is in the box."""
+    for i in range(0, _T, 8):
+        for j in range(8):
+            F = amplitudes[place[i + j]]
+            x[F2 + i + j] = F * F
+
+
+@lanes
+def look_up(amplitudes, default, place, x):
+    """Squared amplitudes; eight at a time, since one costs less than the end of a loop."""
+    for i in range(0, _T, 8):
+        for j in range(8):
+            at = place[i + j]
+            F = amplitudes[at]  # the last one for a place of -1
+            F = default if at < 0 else F
+            x[F2 + i + j] = F * F
+
+
+@lanes
+def _guarded(x, y, n, tiny):
+    """Numerator and denominator without 0/0 on a lattice point, where their quotient is N."""
+    near = abs(x) < tiny
+    return (n * tiny if near else y), (tiny if near else x)
+
+
+@lanes
+def values(x, n, sine, tiny):
+    """The squared product of the three grating functions."""
+    n0, n1, n2 = n
+    for i in range(_T):
+        x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
+        y0, y1, y2 = n0 * x0, n1 * x1, n2 * x2
+        y0, y1, y2 = y0 - np.rint(y0), y1 - np.rint(y1), y2 - np.rint(y2)
+        t0, b0 = _guarded(x0, y0, n0, tiny)
+        t1, b1 = _guarded(x1, y1, n1, tiny)
+        t2, b2 = _guarded(x2, y2, n2, tiny)
+        top = (t0 * _series(y0 * y0, sine)) * (t1 * _series(y1 * y1, sine)) * (t2 * _series(y2 * y2, sine))
+        bottom = (b0 * _series(x0 * x0, sine)) * (b1 * _series(x1 * x1, sine)) * (b2 * _series(x2 * x2, sine))
+        ratio = top / bottom
+        x[VALUE + i] = ratio * ratio
+
+
+@lanes
+def _grating(x, y, k, n, t, b, p, inverse, sine, slope):
+    """One axis: the square, its slope in x and in N, from 1 / (b p) with p = P(x^2)."""
+    q, dq, dp = _series(y * y, sine), _series(y * y, slope), _series(x * x, slope)
+    inverse_p, inverse_x = inverse * b, inverse * p
+    ratio, quotient = t * inverse_x, q * inverse_p
+    square = (ratio * quotient) * (ratio * quotient)
+    e = ratio * inverse_p
+    half = n * y * (e * e) * q * dq - square * x * dp * inverse_p
+    half = half + half + quotient * quotient * k * ratio * (inverse_x * inverse_x)
+    d_n = e * inverse_p * q * (q + (y * y) * (dq + dq))
+    return square, half + half, d_n + d_n
+
+
+@lanes
+def slopes(x, n, sine, slope, tiny, one):
+    """Value, slopes in x and in N of the squared product, for any N."""
+    n0, n1, n2 = n
+    for i in range(_T):
+        x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
+        k0, k1, k2 = np.rint(n0 * x0), np.rint(n1 * x1), np.rint(n2 * x2)
+        y0, y1, y2 = n0 * x0 - k0, n1 * x1 - k1, n2 * x2 - k2
+        t0, b0 = _guarded(x0, y0, n0, tiny)
+        t1, b1 = _guarded(x1, y1, n1, tiny)
+        t2, b2 = _guarded(x2, y2, n2, tiny)
+        p0, p1, p2 = _series(x0 * x0, sine), _series(x1 * x1, sine), _series(x2 * x2, sine)
+        s0, s1, s2 = b0 * p0, b1 * p1, b2 * p2
+        inverse = one / (s0 * (s1 * s2))
+        v0, d0, e0 = _grating(x0, y0, k0, n0, t0, b0, p0, inverse * (s1 * s2), sine, slope)
+        inverse = inverse * s0
+        v1, d1, e1 = _grating(x1, y1, k1, n1, t1, b1, p1, inverse * s2, sine, slope)
+        v2, d2, e2 = _grating(x2, y2, k2, n2, t2, b2, p2, inverse * s1, sine, slope)
+        v12, v02, v01 = v1 * v2, v0 * v2, v0 * v1
+        x[VALUE + i] = v0 * v12
+        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = d0 * v12, d1 * v02, d2 * v01
+        x[CELLS + i], x[CELLS + _T + i], x[CELLS + 2 * _T + i] = e0 * v12, e1 * v02, e2 * v01
+
+
+@lanes
+def _polynomial_grating(x, q, dq, sine, cosine, constants):
+    """One axis of a small whole N: (q6 + q7 t) Q(t)^2 and its slope in x."""
+    two, four, scale = constants
+    z = x * x
+    s = x * _series(z, sine)
+    t = two - four * (s * s)
+    value = q[0] + t * (q[1] + t * (q[2] + t * (q[3] + t * (q[4] + t * q[5]))))
+    slope = dq[0] + t * (dq[1] + t * (dq[2] + t * (dq[3] + t * dq[4])))
+    even = q[6] + q[7] * t
+    return even * value * value, (q[7] * value + (slope + slope) * even) * value * (s * _series(z, cosine) * scale)
+
+
+@lanes
+def polynomial_slopes(x, q, dq, sine, cosine, constants):
+    """Value and slopes in x of the squared product, for small whole N."""
+    for i in range(_T):
+        v0, d0 = _polynomial_grating(x[i], q[0], dq[0], sine, cosine, constants)
+        v1, d1 = _polynomial_grating(x[i + _T], q[1], dq[1], sine, cosine, constants)
+        v2, d2 = _polynomial_grating(x[i + 2 * _T], q[2], dq[2], sine, cosine, constants)
+        v12 = v1 * v2
+        x[VALUE + i] = v0 * v12
+        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = d0 * v12, v0 * d1 * v2, v0 * v1 * d2
+
+
+@lanes
+def add_values(x, weight):
+    """Add the values of one orientation to the sum."""
+    for i in range(_T):
+        x[SUM + i] += weight * x[F2 + i] * x[VALUE + i]
+
+
+@lanes
+def add_rotation(x, weight, out):
+    """The 3 x 3 sum over lanes: slope S^T, upstream."""
+    zero = x[0] - x[0]
+    r00, r01, r02, r10, r11, r12, r20, r21, r22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    for i in range(_T):
+        u, v, w = x[S + i], x[S + _T + i], x[S + 2 * _T + i]
+        g = x[F2 + i] * x[UPSTREAM + i]
+        g0, g1, g2 = g * x[SLOPE + i], g * x[SLOPE + _T + i], g * x[SLOPE + 2 * _T + i]
+        r00, r01, r02 = r00 + g0 * u, r01 + g0 * v, r02 + g0 * w
+        r10, r11, r12 = r10 + g1 * u, r11 + g1 * v, r12 + g1 * w
+        r20, r21, r22 = r20 + g2 * u, r21 + g2 * v, r22 + g2 * w
+    for j, r in enumerate((r00, r01, r02, r10, r11, r12, r20, r21, r22)):
+        out[j] += weight * r
+
+
+@lanes
+def add_weight_and_cells(x, weight, out):
+    """Sums over lanes for the weight of the orientation (9) and for N (10 to 12)."""
+    zero = x[0] - x[0]
+    r0, r1, r2, r3 = zero, zero, zero, zero
+    for i in range(_T):
+        g = x[F2 + i] * x[UPSTREAM + i]
+        r0 += g * x[VALUE + i]
+        r1 += g * x[CELLS + i]
+        r2 += g * x[CELLS + _T + i]
+        r3 += g * x[CELLS + 2 * _T + i]
+    out[9] += r0
+    out[10] += weight * r1
+    out[11] += weight * r2
+    out[12] += weight * r3

@@ -1,0 +1,95 @@
+"""Which implementation of the sum over orientations runs, and one line in the log that says so."""
+
+import logging
+from functools import cache
+
+import torch
+
+from ..bragg.lattice import Shape, Square
+
+KERNELS = ("auto", "eager", "compiled")
+"""What can be asked for."""
+
+WORTHWHILE = 1 << 24
+"""Evaluations in one call from which on ``auto`` takes the compiled kernel: below, compiling for the first time costs
+more than it saves. The size alone decides, so that a run takes the same path however often it is repeated."""
+
+_log = logging.getLogger("sim_core.kernels")
+
+
+def select(
+    wanted: str,
+    evaluations: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: Shape,
+    interpolate: bool = False,
+    amplitudes_vary: bool = False,
+) -> str:
+    """The kernel for one call: ``eager`` or ``compiled``.
+
+    Args:
+        wanted: ``eager``, ``compiled`` (wherever there is such a kernel) or ``auto`` (where it pays, too).
+        evaluations: Rows times orientations.
+        device: Where the tensors are.
+        dtype: Precision of the sum.
+        shape: The interference function.
+        interpolate: Whether amplitudes are looked up between reflections.
+        amplitudes_vary: Whether amplitudes carry a gradient.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if wanted not in KERNELS:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {wanted}")
+    reason = _against(wanted, evaluations, device, dtype, shape, interpolate, amplitudes_vary)
+    name = "machine code" if device.type == "cpu" else "Triton"
+    precision = str(dtype).removeprefix("torch.")
+    _say(f"sum over orientations: eager ({reason})" if reason else f"sum over orientations: {name}, {precision}")
+    return "eager" if reason else "compiled"
+
+
+def _against(
+    wanted: str,
+    evaluations: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: Shape,
+    interpolate: bool,
+    amplitudes_vary: bool,
+) -> str:
+    """Why the compiled kernel does not run; empty if it does."""
+    if wanted == "eager":
+        return "as asked for"
+    if not isinstance(shape, Square):
+        return f"no compiled kernel for the shape {type(shape).__name__.lower()}"
+    if interpolate:
+        return "no compiled kernel between reflections"
+    if amplitudes_vary:
+        return "no compiled kernel for the gradient in structure factors"
+    if dtype not in (torch.float32, torch.float64):
+        return f"no compiled kernel in {dtype}"
+    if wanted == "auto" and evaluations < WORTHWHILE:
+        return "too small for compiling to pay"
+    if device.type != "cpu" and wanted == "auto":
+        return f"the compiled kernel has not been measured on {device.type}"
+    return _missing(device.type, dtype)
+
+
+@cache
+def _missing(device: str, dtype: torch.dtype) -> str:
+    """What stands in the way of compiling here."""
+    try:
+        if device == "cpu":
+            from . import compiled as kernel
+        else:
+            from . import gpu as kernel  # type: ignore[no-redef]
+    except Exception as error:  # an installation without a compiler, or with a broken one, still works
+        return f"{type(error).__name__}: {error}".split("\n")[0]
+    return kernel.problem(dtype)
+
+
+@cache
+def _say(line: str) -> None:
+    """One line for each choice in a process."""
+    _log.info(line)

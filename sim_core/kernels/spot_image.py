@@ -1,0 +1,132 @@
+r"""An image of the closed form: rays from a camera to pixels, times the sum over lattice points.
+
+Everything that carries a gradient is a property of the whole image: the plane of the detector and the beam
+(:class:`Camera`), the crystal and the spindle (:class:`Spots`), the amplitudes. ``spot_image`` runs either as plain
+tensors, the reference, or as machine code (:mod:`sim_core.kernels.spot_compiled`).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .spot_selection import select
+from .spot_sum import Settings, Spots, spot_sum
+
+BLOCK = 1 << 14
+"""Pixels that the reference holds at a time: what fits into a cache."""
+
+
+class Absorption(NamedTuple):
+    """A layer of a thick sensor: unit normal, and attenuation times depth of its two faces."""
+
+    normal: Float[Tensor, "3"]
+    depths: Float[Tensor, "2"]
+
+
+class Camera(NamedTuple):
+    r"""A plane of pixels in the beam.
+
+    Attributes:
+        origin: Outer corner of the first pixel [m].
+        fast: Edge of a pixel along a row [m].
+        slow: Edge of a pixel along a column [m].
+        wave: Incident wave vector :math:`s_0/\lambda` [1/A].
+        per_wavelength: Inverse of the mean wavelength [1/A].
+        bandwidth: Relative variance of the wavelength.
+        polarization: M of the polarisation factor :math:`d^\mathsf{T} M d` of a photon that flies along d.
+        area: Solid angle of a pixel at 1 m, seen from the front, times everything that all pixels share.
+        b_iso: Overall displacement factor [A^2], exp(-B s^2/2) of the intensity; ``None`` for none.
+        absorption: What the layer stops; ``None`` for everything.
+        blur: Variance of a photon's place about the centre of its pixel [pixels^2].
+        s_max: Largest |S| that scatters [1/A].
+        image_size: Number of pixels along fast and slow.
+    """
+
+    origin: Float[Tensor, "3"]
+    fast: Float[Tensor, "3"]
+    slow: Float[Tensor, "3"]
+    wave: Float[Tensor, "3"]
+    per_wavelength: Float[Tensor, ""]
+    bandwidth: Float[Tensor, ""]
+    polarization: Float[Tensor, "3 3"]
+    area: Float[Tensor, ""]
+    b_iso: Float[Tensor, ""] | None
+    absorption: Absorption | None
+    blur: float
+    s_max: float
+    image_size: tuple[int, int]
+
+
+class Rays(NamedTuple):
+    """Scattering vectors S [1/A], their covariances over a pixel and the bandwidth, factors of the intensity."""
+
+    scattering: Float[Tensor, "rows 3"]
+    covariance: Float[Tensor, "rows 3 3"]
+    factor: Float[Tensor, "rows"]
+
+
+def rays(camera: Camera, pixels: Int[Tensor, "rows 2"]) -> Rays:
+    r"""From the sample to the centre of each pixel (slow, fast).
+
+    .. math:: S = \kappa d - s_0/\lambda, \quad C = J J^\mathsf{T} \beta + \sigma_\lambda^2 S S^\mathsf{T}, \quad
+        J = \frac{\kappa}{R} (1 - d d^\mathsf{T}) (f, s), \quad
+        \mathrm{factor} = \frac{A}{R^3}\, d^\mathsf{T} M d
+    """
+    centres = (pixels.to(camera.origin.dtype) + 0.5) @ torch.stack([camera.slow, camera.fast])
+    points = camera.origin + centres
+    distance = points.norm(dim=-1, keepdim=True)
+    d = points / distance
+    s = d * camera.per_wavelength - camera.wave
+    edges = torch.stack([camera.fast, camera.slow])
+    j = edges[:, None] - (d @ edges.mT).mT[..., None] * d
+    j = j * (camera.per_wavelength / distance)
+    covariance = camera.blur * torch.einsum("kra,krb->rab", j, j)
+    covariance = covariance + camera.bandwidth * s[:, :, None] * s[:, None, :]
+    factor = camera.area / distance[:, 0] ** 3 * ((d @ camera.polarization) * d).sum(-1)
+    s2 = s.square().sum(-1)
+    factor = factor * (s2 <= camera.s_max**2)
+    if camera.b_iso is not None:
+        factor = factor * torch.exp(-camera.b_iso / 2 * s2)
+    if camera.absorption is not None:
+        transmitted = torch.exp(-camera.absorption.depths / (d @ camera.absorption.normal)[:, None])
+        factor = factor * (transmitted[:, 0] - transmitted[:, 1])
+    return Rays(s, covariance, factor)
+
+
+def spot_image(
+    camera: Camera,
+    spots: Spots,
+    amplitudes: Float[Tensor, "reflections"],
+    settings: Settings,
+    pixels: Int[Tensor, "pixels 2"] | None = None,
+) -> Float[Tensor, "pixels"]:
+    """Photons in each pixel, differentiable once in every tensor, forwards and backwards.
+
+    Args:
+        camera: Detector and beam.
+        spots: What spreads a lattice point.
+        amplitudes: |F| of the reflections, from :func:`padded_values`.
+        settings: Neighbours, lookup, precision and kernel.
+        pixels: Indices (slow, fast) of the pixels wanted; ``None`` for all, fast running fastest.
+    """
+    count = camera.image_size[0] * camera.image_size[1] if pixels is None else len(pixels)
+    points = settings.neighbours[0] * settings.neighbours[1] * settings.neighbours[2]
+    evaluations = count * points * spots.constant.shape[0] * spots.constant.shape[1]
+    if select(settings.kernel, evaluations, camera.origin.device, settings.dtype) == "compiled":
+        from . import spot_compiled
+
+        return spot_compiled.spot_image(camera, spots, amplitudes, settings, pixels)
+    if pixels is None:
+        fast, slow = (torch.arange(n, device=camera.origin.device) for n in camera.image_size)
+        pixels = torch.cartesian_prod(slow, fast)
+
+    def block(part: Tensor) -> Tensor:
+        s, covariance, factor = rays(camera, part)
+        return factor * spot_sum(s, covariance, spots, amplitudes, settings)
+
+    return torch.cat([block(part) for part in pixels.split(BLOCK)] if count else [block(pixels)]).to(settings.dtype)
+
+
+__all__ = ["Absorption", "Camera", "Rays", "rays", "spot_image"]
