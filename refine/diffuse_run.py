@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from refine import run
+from refine import driver
 from refine.callbacks import History
 from refine.diffuse_model import as_map
 from refine.diffuse_problem import DiffuseProblem, MaskedModel, build_diffuse_problem
@@ -48,15 +48,15 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
         RefinementError: if the refinement cannot go on; results.json then says why.
     """
     start = time.perf_counter()
-    run.quiet()
+    driver.quiet()
     torch.manual_seed(settings.seed)
     console = Console()
     problem = build_diffuse_problem(settings)
     if settings.ckpt_path is None:
-        run.clear(folder)
+        driver.clear(folder)
     for note in problem.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    return run.drive(Maps(problem), folder, console, start)
+    return driver.drive(Maps(problem), folder, console, start)
 
 
 class Maps:

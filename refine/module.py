@@ -13,6 +13,7 @@ from refine.errors import RefinementError
 from refine.losses import Loss
 from refine.optimizers import LevenbergMarquardt, NormalEquations
 from refine.parameters import Parameters
+from refine.schedule import Schedule
 from refine.variable_projection import linear_fit
 
 
@@ -38,6 +39,7 @@ class RefinementModule(L.LightningModule):
         loss: Compares expected with observed photons.
         observed: Photons of the model's pixels.
         make_optimizer: Called with the raw parameters.
+        schedule: Stages that come before the loss.
     """
 
     observed: Tensor
@@ -49,12 +51,14 @@ class RefinementModule(L.LightningModule):
         loss: Loss,
         observed: Float[Tensor, "pixels"],
         make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.refined = parameters
         self.loss = loss
+        self.schedule = schedule
         self.register_buffer("observed", observed.double(), persistent=False)
         self._make_optimizer = make_optimizer
 
@@ -131,16 +135,45 @@ class RefinementModule(L.LightningModule):
     def training_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """One step; returns the loss before it, the loss after it where the step was small, and the largest change."""
         self.prepare()
+        if self.schedule is not None and self.schedule.capturing:
+            return self._capture_step(self.schedule)
         before = self.refined.vector()
+        loss = self._optimize()
+        step = (self.refined.vector() - before).abs().max()
+        after = self.loss_at(self.refined.vector()) if bool(step < 1e-3) else torch.full_like(step, torch.inf)
+        return {"loss": loss.detach(), "before": before, "step": step, "after": after}
+
+    def _capture_step(self, schedule: Schedule) -> dict[str, Tensor]:
+        """One step of a stage of the schedule; the loss that is returned is the refinement's own."""
+        before = self.refined.vector()
+        likelihood = self.loss_at(before)
+        model, loss = self.model, self.loss
+        self.model, self.loss = schedule.enter(), schedule.loss
+        try:
+            schedule.capture.prepare(self.refined())
+            self._optimize()
+        finally:
+            self.model, self.loss = model, loss
+        step = (self.refined.vector() - before).abs().max()
+        optimizer = self.optimizers()
+        if schedule.advance(float(step)) and isinstance(optimizer.optimizer, LevenbergMarquardt):  # type: ignore[union-attr]
+            optimizer.optimizer.restart()  # type: ignore[union-attr]
+        return {
+            "loss": likelihood,
+            "before": before,
+            "step": torch.full_like(step, torch.inf),
+            "after": torch.full_like(step, torch.inf),
+        }
+
+    def _optimize(self) -> Tensor:
+        """One step of the optimizer; returns the loss before it."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         second_order = isinstance(optimizer.optimizer, LevenbergMarquardt)
         extra = {"problem": self} if second_order else {}
         loss = optimizer.step(closure=self._closure, **extra)
         self.refined.project()
-        step = (self.refined.vector() - before).abs().max()
-        after = self.loss_at(self.refined.vector()) if bool(step < 1e-3) else torch.full_like(step, torch.inf)
-        return {"loss": loss.detach(), "before": before, "step": step, "after": after}
+        return loss.detach()
 
     def _closure(self) -> Tensor:
         self.zero_grad()

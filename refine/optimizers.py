@@ -89,6 +89,10 @@ class LevenbergMarquardt(Optimizer):
             group["damping"] = min(group["damping"] * 8, 1e9)
         return equations.loss
 
+    def restart(self) -> None:
+        """Take the first damping again: for another loss."""
+        self.param_groups[0]["damping"] = self.defaults["damping"]
+
     def _assign(self, vector: Tensor) -> None:
         parameters = self.param_groups[0]["params"]
         for parameter, part in zip(parameters, vector.split([p.numel() for p in parameters]), strict=True):

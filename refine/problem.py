@@ -19,6 +19,7 @@ from refine.geometry import header_of, with_header
 from refine.model import SPREADS, BraggModel
 from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, labels
 from refine.paths import existing_file
+from refine.search import oriented
 from refine.settings import Settings
 from sim_core import StructureFactors
 from sim_core.bragg.background import RADIAL_KNOTS
@@ -40,6 +41,7 @@ class Problem:
         truth: Known values by label.
         geometry: Rows (name, value, from the header, whether the configuration overrides it).
         mean_rotation_deg: Mean rotation of the blocks of the data and of the model, where they are known.
+        search: What an orientation search saw; ``None`` without one.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Problem:
     truth: dict[str, float]
     geometry: list[tuple[str, str, str, str]] = field(default_factory=list)
     mean_rotation_deg: dict[str, list[float]] = field(default_factory=dict)
+    search: dict[str, Any] | None = None
 
 
 def build_problem(settings: Settings) -> Problem:
@@ -56,6 +59,7 @@ def build_problem(settings: Settings) -> Problem:
 
     Raises:
         InputError: for whatever is wrong with the configuration or the files.
+        NothingFoundError: if an orientation search finds nothing.
     """
     image = None
     if settings.data.image is not None:
@@ -93,6 +97,7 @@ def build_problem(settings: Settings) -> Problem:
         source.prepare(true_values)
         observation = _simulate(source, true_values, settings)
     model = BraggModel(settings, domains, factors, orientation, observation.pixels(), oversample)
+    settings, searched = oriented(settings, fixed, model, observation)
     if "boxes" in (settings.data.pixels, "boxes" if settings.simulator.background == "planes" else ""):
         observation = _boxed(settings, fixed, model, observation)
     initial = _initial_values(settings, fixed, model, observation)
@@ -107,7 +112,7 @@ def build_problem(settings: Settings) -> Problem:
     if "mosaic_spread_deg" in truth:
         spread = tensor(truth["mosaic_spread_deg"])
         means = {"model": _mean_rotation(domains, spread), "data": _mean_rotation(true_domains, spread)}
-    return Problem(settings, observation, model, parameters, truth, geometry, means)
+    return Problem(settings, observation, model, parameters, truth, geometry, means, searched)
 
 
 def _spread_out(name: str, value: Any) -> np.ndarray:

@@ -1,12 +1,7 @@
-"""One refinement from settings to the run folder."""
+"""One refinement against a detector image, from settings to the run folder."""
 
-import json
-import logging
-import shutil
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,23 +9,18 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from rich.console import Console
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from refine.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
-from refine.datamodule import OneImage
-from refine.errors import InputError, RefinementError, required
+from refine.callbacks import History
+from refine.driver import clear, drive, from_config, quiet
 from refine.losses import Loss
 from refine.module import RefinementModule
 from refine.output import expected_frame, leave_files, on_frame
-from refine.parameters import labels
-from refine.paths import existing_file
 from refine.problem import Problem, build_problem
-from refine.refinable import Data, Refinable
 from refine.report import picture
-from refine.results import print_geometry, print_table, print_verdict, summary, write_results
+from refine.results import print_geometry, print_table, versions, write_results
+from refine.search import NothingFoundError, describe
 from refine.settings import Settings
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
@@ -53,7 +43,15 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
     quiet()
     torch.manual_seed(settings.seed)
     console = Console()
-    problem = build_problem(settings)
+    try:
+        problem = build_problem(settings)
+    except NothingFoundError as error:
+        clear(folder)
+        failed = {"experiment": settings.experiment_name, "status": "failed", "reason": str(error)}
+        write_results(folder / "results.json", failed | {"search": error.search, "versions": versions()})
+        raise
+    if problem.search is not None:
+        console.print(describe(problem.search), soft_wrap=True, highlight=False)
     if problem.geometry:
         print_geometry(console, problem.geometry)
     if settings.ckpt_path is None:
@@ -73,7 +71,7 @@ class Images:
     def loss(self) -> Loss:
         """That of the configuration."""
         data = self.problem.settings.data
-        loss: Loss = _instantiate("loss", self.problem.settings.loss, readout=data.readout / data.gain)
+        loss: Loss = from_config("loss", self.problem.settings.loss, readout=data.readout / data.gain)
         return loss
 
     def picture(self, expected: Tensor) -> dict[str, np.ndarray]:
@@ -93,6 +91,7 @@ class Images:
             "model": {"pixels": len(model.pixels), **model.described()},
             "mosaic_sigma_deg": sigma,
             "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
+            **({} if self.problem.search is None else {"search": self.problem.search}),
         }
 
     def leave(
@@ -111,63 +110,6 @@ class Images:
         console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
 
 
-def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str, Any]:
-    """Fit, then leave the results: the same for every kind of data.
-
-    Args:
-        data: What is refined against, and what is special to its kind.
-        folder: The run folder.
-        console: Where the closing lines go.
-        start: When the run began (``time.perf_counter``).
-
-    Returns:
-        What results.json holds.
-
-    Raises:
-        InputError: before anything runs.
-        RefinementError: if the refinement cannot go on; results.json then says why.
-    """
-    problem, settings = data.problem, data.problem.settings
-    module, trainer, callbacks = _assemble(data, folder, start)
-    resume = _checkpoint(problem)
-    history, convergence = callbacks[History], callbacks[Convergence]
-    status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
-    try:
-        before = data.calculated(module)
-        trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
-        if convergence.converged:
-            status, reason = "converged", convergence.reason
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = "interrupted" if stopped else _first(error) or type(error).__name__
-        results = summary(problem, module, history, "failed", reason)
-        write_results(folder / "results.json", results)
-        raise RefinementError(reason) from error
-    module.to("cpu" if not torch.cuda.is_available() else module.device)
-    vector = module.refined.vector()
-    history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
-    history.write()
-    results = summary(problem, module, history, status, reason)
-    results |= data.described(module)
-    data.leave(module, history, results, before, folder)
-    if TensorBoard in callbacks:
-        callbacks[TensorBoard].finish(module, len(history.rows) - 1, history.rows[-1]["loss"], _hparams(settings))
-    write_results(folder / "results.json", results)
-    data.show(console, results)
-    print_verdict(console, results)
-    data.remark(console, results)
-    console.print(f"{folder}", soft_wrap=True)
-    return results
-
-
-def clear(folder: Path) -> None:
-    """Remove what an earlier run left in a folder that is used again."""
-    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf", "calculated.npz"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("tensorboard", "checkpoints"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
 @contextmanager
 def _threads(problem: Problem) -> Iterator[None]:
     """One thread where the work is too small to share."""
@@ -177,113 +119,3 @@ def _threads(problem: Problem) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _assemble(data: Data, folder: Path, start: float) -> tuple[RefinementModule, L.Trainer, dict[type, Any]]:
-    problem, choice = data.problem, data.problem.settings.trainer
-    make_optimizer: Callable[[list[nn.Parameter]], Optimizer] = _instantiate(
-        "optimizer", problem.settings.optimizer, _partial_=True
-    )
-    observed = problem.observation.observed()
-    module = RefinementModule(problem.model, problem.parameters, data.loss(), observed, make_optimizer)
-    try:
-        module.configure_optimizers()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"optimizer: {_first(error)}") from None
-    callbacks: list[L.Callback] = [*data.callbacks, Convergence(), History(folder / "history.csv", start)]
-    callbacks.append(StepProgress())
-    if problem.settings.logger.kind == "tensorboard":
-        every = choice.log_every, choice.image_every
-        callbacks.append(TensorBoard(folder / "tensorboard", problem.truth, data.picture, *every))
-    callbacks.append(LastCheckpoint(folder / "checkpoints", choice.checkpoint_every, _fingerprint(problem)))
-    accelerator = choice.accelerator
-    if accelerator == "auto" and not torch.cuda.is_available():
-        accelerator = "cpu"
-    try:
-        trainer = L.Trainer(
-            default_root_dir=folder,
-            max_epochs=choice.max_steps,
-            accelerator=accelerator,
-            devices=1,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-        )
-    except Exception as error:
-        raise required("trainer.accelerator", "one that this machine has", f"{accelerator} ({_first(error)})") from None
-    return module, trainer, {type(c): c for c in callbacks}
-
-
-def _instantiate(field: str, config: dict[str, Any], **extra: Any) -> Any:
-    if "_target_" not in config:
-        raise required(field, "a _target_", config)
-    try:
-        return instantiate(config, **extra)
-    except Exception as error:
-        raise InputError(f"{field}: {_first(error.__cause__ or error)}") from None
-
-
-def _fingerprint(problem: Refinable) -> dict[str, str]:
-    """What must be the same for a checkpoint to be continued."""
-    s = problem.settings
-    parts = {
-        "crystal": s.crystal.model_dump(),
-        "detector": s.detector.model_dump(),
-        "beam": s.beam.model_dump(),
-        "scan": s.scan.model_dump(),
-        "structure_factors": s.structure_factors.model_dump(),
-        "simulator": s.simulator.model_dump(),
-        "model": s.model.model_dump(),
-        "diffuse": s.diffuse.model_dump(),
-        "diffuse_fit": s.diffuse_fit.model_dump(exclude={"map"}),
-        "initial": {n: spec.initial.tolist() for n, spec in problem.parameters.specs.items()},
-        "parameters": s.parameters.model_dump(),
-        "data": problem.observation.sha256,
-        "loss": s.loss,
-        "optimizer": s.optimizer.get("_target_"),
-        "dtype": s.dtype,
-    }
-    return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
-
-
-def _checkpoint(problem: Refinable) -> str | None:
-    """The checkpoint to resume from, after a look that it belongs to this refinement."""
-    if problem.settings.ckpt_path is None:
-        return None
-    path = existing_file(problem.settings.ckpt_path, "ckpt_path")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["refinement"]
-    except Exception:
-        raise required(path, "a checkpoint of a refinement", "another kind of file") from None
-    for name, value in _fingerprint(problem).items():
-        if saved.get(name) != value:
-            raise required("ckpt_path", f"a checkpoint of the same {name}", f"another in {path}")
-    return str(path)
-
-
-def _hparams(settings: Settings) -> dict[str, Any]:
-    flat: dict[str, Any] = {"experiment": settings.experiment_name, "dtype": settings.dtype, "seed": settings.seed}
-    flat |= {f"optimizer.{k}": v for k, v in settings.optimizer.items()}
-    flat |= {"loss": settings.loss["_target_"], "crystal.mosaic_domains": settings.crystal.mosaic_domains}
-    for name, value in settings.initial.model_dump().items():
-        if isinstance(value, tuple):
-            flat |= {f"initial.{label}": number for label, number in zip(labels(name), value, strict=True)}
-        elif value is not None:
-            flat[f"initial.{name}"] = value
-    return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in flat.items()}
-
-
-def quiet() -> None:
-    """Lightning's advice on data loaders and its banner are not for our users."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    kernels = logging.getLogger("sim_core.kernels")  # says which implementation of the simulator runs
-    kernels.setLevel(logging.INFO)
-    if not kernels.handlers:
-        kernels.addHandler(logging.StreamHandler(sys.stdout))
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-    warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
-
-
-def _first(error: object) -> str:
-    return str(error).strip().split("\n")[0]

@@ -75,12 +75,6 @@ class Initial(Section):
     divergence_rms_mrad: NotNegative | None
     bandwidth_rms_percent: NotNegative | None
 
-    @model_validator(mode="after")
-    def _no_search(self) -> "Initial":
-        if self.misset_deg == "search":
-            raise ValueError("misset_deg: expected three angles, got search (there is no orientation search yet)")
-        return self
-
 
 class Prior(Section):
     """A Gaussian prior in the parameter's unit; a null mean is the initial value."""
@@ -123,6 +117,14 @@ class Parameters(Section):
     bandwidth_rms_percent: Parameter
 
 
+class Schedule(Section):
+    """Stages before the likelihood."""
+
+    inflation_deg: list[Positive]
+    steps: Count
+    capture_deg: Annotated[FiniteFloat, Ge(0), Le(30)]
+
+
 class Trainer(Section):
     """The loop."""
 
@@ -158,6 +160,7 @@ class Settings(Section):
     diffuse_fit: DiffuseFit
     simulate: Simulate
     output: str | None
+    schedule: Schedule
     loss: dict[str, Any]
     optimizer: dict[str, Any]
     trainer: Trainer

@@ -40,7 +40,6 @@ def test_experiment_can_be_built(name):
     ("override", "message"),
     [
         ("initial.misset_deg=[1,2]", "initial.misset_deg: expected 3 numbers, got [1, 2]"),
-        ("initial.misset_deg=search", "no orientation search yet"),
         ("initial.misset_deg=abc", "initial.misset_deg: expected a list of numbers"),
         ("initial.mosaic_spread_deg=-0.2", "initial.mosaic_spread_deg: expected a number greater than or equal to 0"),
         ("crystal.cell=[100,100,100,90,90]", "crystal.cell: expected 6 numbers"),

@@ -1,0 +1,194 @@
+"""Where a refinement starts if the configuration says ``initial.misset_deg=search``."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refine.builders import tensor
+from refine.datamodule import Observation
+from refine.errors import RefinementError
+from refine.model import BraggModel
+from refine.settings import Settings
+from sim_core import Experiment
+from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
+from sim_core.bragg.scene import Image
+from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, scan_grid, with_twins
+from sim_core.bragg.search_fit import Fit
+from sim_core.bragg.structure_factors import padded_values
+from sim_core.kernels.spot_sum import Settings as SumSettings
+from sim_core.rotations import xyz_angles, xyz_rotation
+
+APART = math.radians(1.0)
+"""Orientations that differ by less are the same solution [rad]."""
+
+COARSE, FINE = 2500, 12000
+"""Points of the image that many, and the last few, candidates are fitted to."""
+
+
+class NothingFoundError(RefinementError):
+    """No orientation explains the image better than noise would.
+
+    Attributes:
+        search: What the search saw.
+    """
+
+    def __init__(self, search: dict[str, Any]) -> None:
+        best, least = search["best_score"], search["significant_score"]
+        super().__init__(
+            f"orientation search: nothing found; the best of {search['orientations']} orientations has the score "
+            f"{best:.3g}, at least {least:.3g} is significant"
+        )
+        self.search = search
+
+
+@dataclass(frozen=True)
+class Found:
+    """An orientation and how sure it is.
+
+    Attributes:
+        misset_deg: Angles about lab x, y, z [deg].
+        report: For results.json.
+    """
+
+    misset_deg: tuple[float, float, float]
+    report: dict[str, Any]
+
+
+def find_orientation(
+    experiment: Experiment,
+    observation: Observation,
+    d_min: float,
+    near_deg: tuple[float, float, float] | None,
+    within_deg: float | None = None,
+) -> Found:
+    """Search all orientations, or those near one.
+
+    Scores are the fall of the deviance of the square roots of the photons, relative to the background alone, in units
+    of what is left for each point (at least one).
+
+    Args:
+        experiment: Everything but the misset.
+        observation: The image.
+        d_min: Resolution limit [A]; zero for none.
+        near_deg: Of the equivalent solutions the one nearest to this misset is taken; ``None`` for zero.
+        within_deg: Look within this angle of ``near_deg`` only; ``None`` for everywhere.
+
+    Raises:
+        NothingFoundError: if the best is not significant.
+    """
+    start = time.perf_counter()
+    photons = torch.from_numpy(observation.photons).double()
+    image = Image(experiment, photons, torch.from_numpy(observation.used), d_min)
+    scene = image.scene()
+    goal = _goal(image, near_deg)
+    ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
+    if ball is not None:
+        scene = scene._replace(group=scene.group[:1])
+    grid, scored = scan_grid(scene, 200, ball)
+    climbed, more = climb(scene, grid, math.radians(0.2), 12)
+    rotations = with_twins(climbed, scene.frame[2], 4) if ball is None else climbed.rotations
+    coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
+    best = different(_ranked(coarse), scene.group, APART, 4)
+    fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
+    last = different(_ranked(fine), scene.group, APART, 2)
+    points = len(fit.target.observed)
+    left = max(1.0, float(-last.scores[0]) / points)
+    scores = [(fit.null() + float(s)) / left for s in last.scores]
+    report = {
+        "orientations": scored + more,
+        "symmetry_rotations": len(scene.group),
+        "best_score": scores[0],
+        "runner_up_score": scores[1] if len(scores) > 1 else None,
+        "significant_score": 20 + 2 * math.log(scored + more),
+        "wall_s": time.perf_counter() - start,
+    }
+    if not scores[0] > report["significant_score"]:
+        raise NothingFoundError(report)
+    return Found(_misset(last.rotations[0], image, scene.group, goal), report)
+
+
+def oriented(
+    settings: Settings, fixed: Mapping[str, Tensor], model: BraggModel, observation: Observation
+) -> tuple[Settings, dict[str, Any] | None]:
+    """Settings whose start is an orientation that was found, where they ask for it, and the report of the search.
+
+    ``initial.misset_deg=search`` looks everywhere; a schedule with a ``capture_deg`` looks around the start, and leaves
+    the start as it is where nothing is found.
+
+    Args:
+        settings: The configuration.
+        fixed: Values of the parameters that the configuration leaves open.
+        model: Makes an experiment of values.
+        observation: The image.
+
+    Raises:
+        NothingFoundError: if nothing was found.
+    """
+    start, radius = settings.initial.misset_deg, settings.schedule.capture_deg
+    everywhere = start == "search"
+    if not everywhere and (radius == 0 or not settings.parameters.misset_deg.free):
+        return settings, None
+    given = {n: getattr(settings.initial, n) for n in fixed}
+    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
+    near = settings.truth.misset_deg if start == "search" else start
+    try:
+        with torch.no_grad():
+            experiment, d_min = model.experiment(values), settings.simulator.d_min_A
+            found = find_orientation(experiment, observation, d_min, near, None if everywhere else radius)
+    except NothingFoundError as error:
+        if everywhere:
+            raise
+        return settings, error.search | {"within_deg": radius, "taken": False}
+    report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
+    initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
+    return settings.model_copy(update={"initial": initial}), report
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The one line that is printed."""
+    second = report["runner_up_score"]
+    kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
+    return (
+        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "
+        f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
+        f"{report['wall_s']:.1f} s"
+    )
+
+
+def _fit(
+    image: Image, points: int, rotations: Tensor, mosaic: float, stages: tuple[tuple[float, int], ...]
+) -> tuple[Fits, Fit]:
+    """Fit with the mosaic spread inflated by some degrees for some steps, stage by stage."""
+    factors = image.experiment.structure_factors
+    h, k, l = factors.table.shape
+    settings = SumSettings((1, 1, 1), factors.h_min, (h, k, l), torch.float32)
+    fit = Fit(image.target(points), image.spots(), padded_values(factors), settings)
+    fits = fit.start(rotations, mosaic, math.radians(stages[0][0]))
+    for inflation, steps in stages:
+        fits = fit.run(fits, math.radians(inflation), steps)
+    return fits, fit
+
+
+def _ranked(fits: Fits) -> Candidates:
+    order = fits.deviance.argsort()
+    return Candidates(fits.rotations[order], -fits.deviance[order])
+
+
+def _goal(image: Image, near_deg: tuple[float, float, float] | None) -> Tensor:
+    """Orientation of the crystal, in the middle of the exposure, at a given misset."""
+    orientation = matrix_quaternion(image.experiment.crystal.orientation)
+    wanted = matrix_quaternion(xyz_rotation(torch.deg2rad(torch.tensor(near_deg or (0.0, 0.0, 0.0)).double())))
+    return quaternion_product(matrix_quaternion(image.turn[0]), quaternion_product(wanted, orientation))
+
+
+def _misset(rotation: Tensor, image: Image, group: Tensor, goal: Tensor) -> tuple[float, float, float]:
+    """The misset of the equivalent that is nearest to the goal, rounded: a search that is repeated agrees."""
+    nearest = nearest_equivalent(rotation, group, goal)
+    turn = image.turn[0].T @ quaternion_matrix(nearest) @ image.experiment.crystal.orientation.T
+    x, y, z = (round(v, 4) for v in torch.rad2deg(xyz_angles(turn)).tolist())
+    return x, y, z
