@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..constants import R_E_SQUARED
 from ..experiment import Experiment
+from ..kernels.spot_image import pixel_spread
 from ..kernels.spot_sum import Spots
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume
-from .closed_form import GAUSSIAN, bandwidth_variance, directions_covariance, mean_wave, pixel_covariance, reflections
+from .closed_form import GAUSSIAN, bandwidth_variance, directions_covariance, mean_wave, reflections
 from .mosaic import SIGMA_PER_SPREAD
 from .orientations import table_rotations
 from .sampled import falloff, point_weights, polarization
@@ -132,7 +133,10 @@ class Image:
     def _covariance(self, points: Tensor, s: Tensor, edge: int) -> Float[Tensor, "n 3 3"]:
         """Of S over a square of pixels, the beam and the rotation about the spindle."""
         beam, scan = self.experiment.beam, self.experiment.scan
-        pixel = edge**2 * pixel_covariance(self.experiment.panel, points, s.new_tensor(self.wavelength), 0.0)
+        panel = self.experiment.panel
+        distance = points.norm(dim=-1, keepdim=True)
+        edges = panel.pixel_size * torch.stack([panel.fast_axis, panel.slow_axis])
+        pixel = edge**2 / 12 * pixel_spread(points / distance, distance, edges, s.new_tensor(1 / self.wavelength))
         swept = torch.linalg.cross(scan.axis.expand_as(s), s)
         _, swing = self.turn
         outer = bandwidth_variance(beam) * s[:, :, None] * s[:, None, :] + swing * swept[:, :, None] * swept[:, None, :]
