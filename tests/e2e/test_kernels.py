@@ -1,9 +1,11 @@
 """A refinement has the same answer with each kernel."""
 
-import pytest
+import json
+import subprocess
+import sys
 
-from refine.compose import load
-from refine.run import refine
+import pytest
+from support import REPOSITORY
 
 
 @pytest.mark.slow
@@ -11,8 +13,10 @@ from refine.run import refine
 def test_refinement_ends_at_the_same_values(name, tmp_path):
     found = {}
     for kernel in ("eager", "compiled"):
-        settings = load(f"experiment={name}", f"simulator.kernel={kernel}", "logger.kind=none")
-        found[kernel] = refine(settings, tmp_path / kernel)["parameters"]
+        folder = tmp_path / kernel
+        choice = [f"experiment={name}", f"simulator.kernel={kernel}", "logger.kind=none", f"output_dir={folder}"]
+        subprocess.run([sys.executable, str(REPOSITORY / "refine" / "train.py"), *choice], cwd=REPOSITORY, check=True)
+        found[kernel] = json.loads((folder / "results.json").read_text())["parameters"]
     for label, eager in found["eager"].items():
         if eager["free"]:
             change = abs(eager["refined"] - found["compiled"][label]["refined"])
