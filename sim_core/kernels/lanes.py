@@ -25,6 +25,8 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from .compiling import kept
+
 LANES = 256
 """Pixels or rows that are worked on at a time."""
 

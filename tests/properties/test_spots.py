@@ -322,7 +322,7 @@ def test_lattice_points_needed(experiment, with_crystal):
     assert needed(blocks=SQUARE) == (1, 1, 1)
     assert needed(n_cells=5.0, blocks=SQUARE) == (3, 3, 3)
     assert needed(mosaic_deg=6.0) == (3, 3, 3)
-    assert needed(width=0.08) == (2, 2, 2)
+    assert min(needed(width=0.08)) > 1
     assert min(needed(pixel=1.0e-3)) > 1
 
 
