@@ -158,7 +158,12 @@ class RefinementModule(L.LightningModule):
         optimizer = self.optimizers()
         if schedule.advance(float(step)) and isinstance(optimizer.optimizer, LevenbergMarquardt):  # type: ignore[union-attr]
             optimizer.optimizer.restart()  # type: ignore[union-attr]
-        return {"loss": likelihood, "before": before, "step": torch.full_like(step, torch.inf), "after": torch.full_like(step, torch.inf)}
+        return {
+            "loss": likelihood,
+            "before": before,
+            "step": torch.full_like(step, torch.inf),
+            "after": torch.full_like(step, torch.inf),
+        }
 
     def _optimize(self) -> Tensor:
         """One step of the optimizer; returns the loss before it."""

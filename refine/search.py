@@ -99,15 +99,16 @@ def find_orientation(
     points = len(fit.target.observed)
     left = max(1.0, float(-last.scores[0]) / points)
     scores = [(fit.null() + float(s)) / left for s in last.scores]
+    least = 20 + 2 * math.log(scored + more)
     report = {
         "orientations": scored + more,
         "symmetry_rotations": len(scene.group),
         "best_score": scores[0],
         "runner_up_score": scores[1] if len(scores) > 1 else None,
-        "significant_score": 20 + 2 * math.log(scored + more),
+        "significant_score": least,
         "wall_s": time.perf_counter() - start,
     }
-    if not scores[0] > report["significant_score"]:
+    if not scores[0] > least:
         raise NothingFoundError(report)
     return Found(_misset(last.rotations[0], image, scene.group, goal), report)
 

@@ -29,7 +29,9 @@ class Fit:
 
     def __init__(self, target: Target, spots: Spots, amplitudes: Tensor, settings: Settings) -> None:
         self.target = Target(*(x.float() for x in target))
-        self.spots = Spots(*(x.float() if isinstance(x, Tensor) else x for x in spots))
+        basis, constant, mosaic, heights, shares, axis, _ = spots
+        still = (x.float() for x in (basis, constant, mosaic, heights, shares, axis))
+        self.spots = Spots(*still, half_width=None)
         self.amplitudes, self.settings = amplitudes.float(), settings
         self.observed = root(self.target.observed)
 
@@ -77,8 +79,10 @@ class Fit:
             new_scale = self.best_scale(y)
             new = self._deviance(y, new_scale)
             good = new < deviance
-            q, eta, scale = (torch.where(good.view(-1, *[1] * (a.ndim - 1)), b, a)
-                             for a, b in ((q, new_q), (eta, new_eta), (scale, new_scale)))
+            q, eta, scale = (
+                torch.where(good.view(-1, *[1] * (a.ndim - 1)), b, a)
+                for a, b in ((q, new_q), (eta, new_eta), (scale, new_scale))
+            )
             deviance = torch.where(good, new, deviance)
             damping = torch.where(good, damping / 4, damping * 6)
         return Fits(q, eta, scale, deviance)

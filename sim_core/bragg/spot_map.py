@@ -85,8 +85,8 @@ def local_background(
 
 
 def standing_out(
-    photons: Float[Tensor, "n"], mean: Float[Tensor, "n"], variance: Float[Tensor, "n"], threshold: float = 2.0
-) -> Float[Tensor, "n"]:
+    photons: Float[Tensor, "*n"], mean: Float[Tensor, "*n"], variance: Float[Tensor, "*n"], threshold: float = 2.0
+) -> Float[Tensor, "*n"]:
     """Difference of the square roots of photons and background in standard deviations, above a threshold."""
     root = 2 * ((photons.clamp_min(0) + 0.375).sqrt() - (mean.clamp_min(0) + 0.375).sqrt())
     excess = (variance / mean.clamp_min(0.375)).clamp_min(1.0).sqrt()
@@ -225,7 +225,9 @@ def match(
     for part in rotations.float().split(max(1, (1 << 17) // max(1, len(q)))):
         x, y, z = (part.transpose(0, 1) @ q.T.float()).unbind(0)
         p = z.add_(bend).square_().mul_(sharp).clamp_(min=-60).exp_().mul_(amplitude)
-        place = torch.atan2(y, x).mul_(sectors / (2 * math.pi)).add_(sectors / 2).clamp_(0, sectors - 1).int().add_(start)
+        place = (
+            torch.atan2(y, x).mul_(sectors / (2 * math.pi)).add_(sectors / 2).clamp_(0, sectors - 1).int().add_(start)
+        )
         top.append((p * torch.take(signal, place.long())).sum(-1))
         bottom.append((p.square_() * torch.take(coverage, place.long())).sum(-1))
     below = torch.cat(bottom)
