@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=8)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    console, rows = Console(), []
+    rows = []
     for name, n_cells, schedule, angles in CASES:
         if options.only not in name:
             continue
@@ -94,6 +94,7 @@ def main() -> None:
         for angle in angles:
             row = {"case": name, "schedule": schedule, "angle_deg": angle}
             rows.append(row | run(overrides, schedule, angle, options.starts))
+    console = Console(width=120)
     table = Table("image", "schedule", "start off by", "found", "median error", "steps", "seconds", box=None)
     for r in rows:
         cells = (f"{r['angle_deg']:g} deg", f"{r['found']}/{r['starts']}", f"{r['median_error_deg']:.3f} deg")
