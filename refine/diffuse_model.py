@@ -1,6 +1,8 @@
 """The forward model of a diffuse map: elastic network and structure of a file, at the points that are wanted."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +22,10 @@ from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
 from sim_core.diffuse.reference import REACH, accumulated, u_iso_of_diagonal
 from sim_core.diffuse.structure import Structure, cell_positions, miller_indices, scattering_vectors
 
-MOST_ATOMS = 2000
-"""In a cell whose atoms move one by one: their matrices are dense."""
+MOST_ATOMS = 3000
+"""In a cell whose atoms move one by one: the matrices of one wavevector are dense, about 300 bytes x atoms^2."""
+CELL_TOLERANCE = 2e-3
+"""Relative difference of scattering vectors that makes the cells of a map and of a model different ones."""
 DEFAULT_RATES = (3, 3, 3)
 """Wavevectors that displacements of the model are summed over where points lie on no grid."""
 
@@ -34,21 +38,15 @@ class Points:
         q: Scattering vectors [1/A].
         hkl: Fractional Miller indices.
         shape: Points along h, k, l; (N, 1, 1) for single points.
-        sampling: Of the grid, by axis.
+        sampling: Of the grid, by axis; ``None`` for single points.
+        rates: Points for each reciprocal cell of the zone that displacements of the model are summed over.
     """
 
     q: Float[Tensor, "points 3"]
     hkl: Float[Tensor, "points 3"]
     shape: tuple[int, int, int]
     sampling: tuple[Sampling, Sampling, Sampling] | None
-
-    @property
-    def rates(self) -> tuple[int, int, int]:
-        """Points for each reciprocal cell."""
-        if self.sampling is None:
-            return DEFAULT_RATES
-        h, k, l = self.sampling
-        return h.rate, k.rate, l.rate
+    rates: tuple[int, int, int] = DEFAULT_RATES
 
     def kept(self, d_min: float) -> Bool[Tensor, "points"]:
         """Points of lower resolution, that is with a spacing 2 pi / |q| above ``d_min`` [A]."""
@@ -64,13 +62,50 @@ def build_points(settings: Diffuse, basis: Tensor) -> Points:
     """
     if settings.q_file is not None:
         q = torch.from_numpy(read_points(existing_file(settings.q_file, "diffuse.q_file")))
-        return Points(q, miller_indices(q, basis), (len(q), 1, 1), None)
+        return Points(q, miller_indices(q, basis), (len(q), 1, 1), None, zone_rates(settings))
     h, k, l = settings.sampling.h, settings.sampling.k, settings.sampling.l
     if h is None or k is None or l is None:
         raise required("diffuse", "a sampling of h, k and l or a q_file", "neither")
     sampling = (Sampling(*h), Sampling(*k), Sampling(*l))
     hkl, shape = grid(*sampling)
-    return Points(scattering_vectors(hkl, basis), hkl, shape, sampling)
+    return Points(scattering_vectors(hkl, basis), hkl, shape, sampling, (h[2], k[2], l[2]))
+
+
+def zone_rates(settings: Diffuse) -> tuple[int, int, int]:
+    """Rates of the sampling, also where a file of points replaces its grid; otherwise :data:`DEFAULT_RATES`."""
+    h, k, l = settings.sampling.h, settings.sampling.k, settings.sampling.l
+    return DEFAULT_RATES if h is None or k is None or l is None else (h[2], k[2], l[2])
+
+
+def points_of(observed: DiffuseMap, crystal: CrystalModel, rates: tuple[int, int, int]) -> Points:
+    """Points of an observed map in the cell of the model.
+
+    Args:
+        observed: The map.
+        crystal: The model.
+        rates: Of the Brillouin zone, where the map has no sampling of its own.
+
+    Raises:
+        InputError: if the map's cell is not the model's.
+    """
+    basis = torch.from_numpy(np.ascontiguousarray(crystal.basis))
+    hkl = torch.from_numpy(observed.hkl).double()
+    q = scattering_vectors(hkl, basis)
+    length = q.norm(dim=-1).max()
+    if bool(((q - torch.from_numpy(observed.q_vectors)).norm(dim=-1) > CELL_TOLERANCE * length).any()):
+        cells = (" ".join(f"{v:g}" for v in cell) for cell in (crystal.cell, observed.cell))
+        raise required("diffuse_fit.map", f"the cell of the model, {next(cells)}, and its q_vectors", next(cells))
+    h, k, l = observed.map_shape.tolist()
+    if observed.sampling is None:
+        return Points(q, hkl, (h, k, l), None, rates)
+    found = [Sampling(low, high, round(rate)) for low, high, rate in observed.sampling.tolist()]
+    wanted, shape = grid(*found)
+    if shape != (h, k, l) or bool(((wanted - hkl).abs() > 1e-5).any()):
+        raise required("diffuse_fit.map", f"hkl and map_shape {shape} of its sampling", f"others, of {(h, k, l)}")
+    sampling = (found[0], found[1], found[2])
+    return Points(
+        scattering_vectors(wanted, basis), wanted, shape, sampling, (found[0].rate, found[1].rate, found[2].rate)
+    )
 
 
 class DiffuseModel(nn.Module):
@@ -130,11 +165,20 @@ class DiffuseModel(nn.Module):
         structure = replace(self.structure, xyz=values.get("xyz", self.structure.xyz).reshape(-1, 3))
         u_iso = None
         if self.adp == "model":
-            kappa = zone_grid(self.points.rates)
+            kappa = zone_grid(self.points.rates).to(self.q.device)
             moved = covariance(structure, self.simulator.contacts, self.bodies, springs, kappa)
             u_iso = self.displacements(moved, structure, self.bodies)
         intensity = self.simulator(structure, springs, self.q, self.wavevectors, u_iso)[self.places]
         return intensity * values["scale"] if "scale" in values else intensity
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiffuseModel":
+        """Also move what stands in records."""
+        super()._apply(fn, recurse)
+        device = self.q.device
+        self.structure = on_device(self.structure, device)
+        self.wavevectors = on_device(self.wavevectors, device)
+        self.simulator = replace(self.simulator, contacts=on_device(self.simulator.contacts, device))
+        return self
 
     def rebuild(self, xyz: Float[Tensor, "..."]) -> None:
         """Find the contacts anew at other coordinates [A]."""
@@ -145,7 +189,18 @@ class DiffuseModel(nn.Module):
     def whole(self, intensity: Float[Tensor, "kept"]) -> Float[Tensor, "points"]:
         """All points, NaN where none was computed."""
         full = torch.full((len(self.points.q),), torch.nan, dtype=intensity.dtype)
-        return full.index_copy(0, self.kept, intensity)
+        return full.index_copy(0, self.kept, intensity.cpu())
+
+
+def on_device(record: Any, device: torch.device) -> Any:
+    """A record, as a dataclass or a named tuple, with its tensors on a device."""
+    if isinstance(record, Tensor):
+        return record.to(device)
+    if is_dataclass(record) and not isinstance(record, type):
+        return replace(record, **{f.name: on_device(getattr(record, f.name), device) for f in fields(record)})
+    if isinstance(record, tuple):
+        return type(record)(*(on_device(value, device) for value in record))
+    return record
 
 
 def open_model(model: ModelFile) -> CrystalModel:

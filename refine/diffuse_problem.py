@@ -10,19 +10,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refine.datamodule import Observation
-from refine.diffuse_model import DiffuseModel, Points, open_model
+from refine.diffuse_model import DiffuseModel, Points, open_model, points_of, zone_rates
 from refine.errors import required
 from refine.formats.maps import read_map
 from refine.formats.models import CrystalModel
 from refine.losses import KnownNoise
 from refine.parameters import Parameters, ParameterSpec, declare, labels
 from refine.paths import existing_file
+from refine.restraints import ElasticNetwork
 from refine.settings import Settings
 from sim_core.diffuse.structure import miller_indices
 
 JACOBIAN_BATCH = 1 << 15
 """Numbers worked on at a time: a Jacobian holds them once for each parameter."""
 RATIO = "scale is free: only gamma_intra/gamma_inter is determined, so gamma_inter is held at its initial value"
+NO_SIGMA = "the map has no uncertainties: all points weigh the same, and refined values have none either"
 ORIGIN = "the origin of P 1 is free: errors of coordinates are relative to their mean shift"
 
 
@@ -34,11 +36,13 @@ class MaskedModel(nn.Module):
         chosen: Which of its points.
     """
 
+    chosen: Tensor
+
     def __init__(self, model: DiffuseModel, chosen: Tensor) -> None:
         """Keep what is given."""
         super().__init__()
         self.model = model
-        self.chosen = chosen
+        self.register_buffer("chosen", chosen)
 
     def forward(self, values: dict[str, Tensor]) -> Float[Tensor, "points"]:
         """Intensity at given values."""
@@ -81,73 +85,87 @@ def build_diffuse_problem(settings: Settings) -> DiffuseProblem:
     Raises:
         InputError: for whatever is wrong with the configuration or the files.
     """
-    fit = settings.diffuse_fit
-    crystal = open_model(settings.model)
-    points = _points(settings, crystal)
-    dtype = getattr(torch, settings.dtype)
-    model = DiffuseModel(crystal, settings.diffuse, settings.model.adp, settings.model.use_occupancy, dtype, points)
-    generator = torch.Generator().manual_seed(settings.seed)
-    intensity, sigma, true_xyz, path = _data(settings, model, generator)
-    used = torch.isfinite(intensity) & torch.isfinite(sigma) & (sigma > 0)
+    model, crystal = forward_model(settings)
+    intensity, sigma, true_xyz, path = _data(settings, model)
+    used = torch.isfinite(intensity) & (sigma is None or torch.isfinite(sigma) & (sigma > 0))
     if not bool(used.any()):
         raise required("diffuse", "at least one point with an intensity", "none")
     chosen = used.nonzero()[:, 0]
-    start = model.structure.xyz
-    if fit.disturb_A > 0:
-        shift = torch.randn(start.shape, dtype=start.dtype, generator=generator)
-        start = start + fit.disturb_A * shift / shift.square().sum(-1).mean().sqrt()
+    start = start_of(settings, model)
     model.rebuild(start)
     model.simulator = replace(model.simulator, batch=JACOBIAN_BATCH)
     specs, notes = _specs(settings, start, len(crystal.rotations) == 1)
+    if sigma is None:
+        loss = KnownNoise(torch.full_like(intensity, float(intensity[chosen].square().mean().sqrt()))[chosen])
+        loss.is_likelihood = False
+        notes.append(NO_SIGMA)
+    else:
+        loss = KnownNoise(sigma[chosen])
     digest = hashlib.sha256(intensity.numpy().tobytes()).hexdigest()
     return DiffuseProblem(
         settings,
         crystal,
         Observation(intensity.numpy(), used.numpy(), digest, path),
         MaskedModel(model, chosen),
-        Parameters(specs),
-        KnownNoise(sigma[chosen]),
+        Parameters(specs, _restraints(settings, start)),
+        loss,
         _truth(settings, true_xyz, {s.name for s in specs}),
         true_xyz,
         notes,
     )
 
 
-def _points(settings: Settings, crystal: CrystalModel) -> Points | None:
-    """Points of the observed map, or random ones; none where the configuration says which."""
+def forward_model(settings: Settings) -> tuple[DiffuseModel, CrystalModel]:
+    """The map that an experiment compares with, and the atomic model as read.
+
+    Its points are those of the observed map, or of the configuration, or random ones.
+
+    Raises:
+        InputError: for whatever is wrong with the configuration or the files.
+    """
+    crystal = open_model(settings.model)
     fit, diffuse = settings.diffuse_fit, settings.diffuse
-    basis = torch.from_numpy(np.ascontiguousarray(crystal.basis))
+    points = None
     if fit.map is not None:
-        q = torch.from_numpy(read_map(existing_file(fit.map, "diffuse_fit.map")).q_vectors)
+        points = points_of(read_map(existing_file(fit.map, "diffuse_fit.map")), crystal, zone_rates(diffuse))
     elif diffuse.q_file is None and diffuse.sampling.h is None:
         generator = torch.Generator().manual_seed(settings.seed + 1)
         direction = torch.randn(fit.points, 3, dtype=torch.float64, generator=generator)
         length = fit.q_max * torch.rand(fit.points, 1, dtype=torch.float64, generator=generator) ** (1 / 3)
         q = direction / direction.norm(dim=-1, keepdim=True) * length
-    else:
-        return None
-    return Points(q, miller_indices(q, basis), (len(q), 1, 1), None)
+        hkl = miller_indices(q, torch.from_numpy(np.ascontiguousarray(crystal.basis)))
+        points = Points(q, hkl, (len(q), 1, 1), None, zone_rates(diffuse))
+    dtype = getattr(torch, settings.dtype)
+    model = DiffuseModel(crystal, diffuse, settings.model.adp, settings.model.use_occupancy, dtype, points)
+    return model, crystal
 
 
-def _data(
-    settings: Settings, model: DiffuseModel, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor | None, Path | None]:
+def start_of(settings: Settings, model: DiffuseModel) -> Float[Tensor, "atoms 3"]:
+    """Coordinates that the refinement starts from [A]: the model's, disturbed where the configuration says so."""
+    xyz, disturb = model.structure.xyz, settings.diffuse_fit.disturb_A
+    if disturb == 0:
+        return xyz
+    generator = torch.Generator().manual_seed(settings.seed + 2)
+    shift = torch.randn(xyz.shape, dtype=xyz.dtype, generator=generator)
+    return xyz + disturb * shift / shift.square().sum(-1).mean().sqrt()
+
+
+def _data(settings: Settings, model: DiffuseModel) -> tuple[Tensor, Tensor | None, Tensor | None, Path | None]:
     """Intensities of the points that are kept, their uncertainties, the true coordinates, the file."""
     fit = settings.diffuse_fit
     if fit.map is not None:
         path = existing_file(fit.map, "diffuse_fit.map")
         observed = read_map(path)
-        intensity = torch.from_numpy(np.where(observed.used(), observed.intensity, np.nan))[model.kept]
-        if observed.sigma is not None:
-            return intensity, torch.from_numpy(observed.sigma)[model.kept], None, path
-        return intensity, torch.full_like(intensity, float(intensity.nan_to_num().square().mean().sqrt())), None, path
+        intensity = torch.from_numpy(np.where(observed.used(), observed.intensity, np.nan)).double()[model.kept]
+        sigma = None if observed.sigma is None else torch.from_numpy(observed.sigma).double()[model.kept]
+        return intensity, sigma, None, path
     values = {n: v for n, v in fit.truth.model_dump().items() if v is not None}
     if len(values) < 2:
         raise required("diffuse_fit.truth", "gamma_intra and gamma_inter (or a map in diffuse_fit.map)", "null")
     exact = model({n: torch.tensor(v, dtype=torch.float64) for n, v in values.items()})
-    sigma = (fit.noise or 1e-6) * exact
+    generator = torch.Generator().manual_seed(settings.seed)
     noise = torch.randn(exact.shape, dtype=torch.float64, generator=generator)
-    return exact + (sigma * noise if fit.noise else 0), sigma, model.structure.xyz, None
+    return exact * (1 + fit.noise * noise), (fit.noise or 1e-6) * exact, model.structure.xyz, None
 
 
 def _specs(settings: Settings, start: Tensor, free_origin: bool) -> tuple[list[ParameterSpec], list[str]]:
@@ -167,11 +185,15 @@ def _specs(settings: Settings, start: Tensor, free_origin: bool) -> tuple[list[P
     if "xyz" in free:
         flat = start.flatten()
         declare("xyz", tuple(f"{n}_{c}" for n in range(len(start)) for c in "xyz"))
-        prior = None
-        if fit.restraint_A is not None:
-            prior = (flat, torch.tensor([fit.restraint_A], dtype=torch.float64))
-        specs.append(ParameterSpec("xyz", flat, scale=0.1, free=True, prior=prior))
+        specs.append(ParameterSpec("xyz", flat, scale=0.1, free=True))
     return specs, notes
+
+
+def _restraints(settings: Settings, start: Tensor) -> dict[str, ElasticNetwork]:
+    restraint = settings.diffuse_fit.restraint
+    if restraint.sigma_A is None or "xyz" not in settings.diffuse_fit.free:
+        return {}
+    return {"xyz": ElasticNetwork(start, restraint.cutoff_A, restraint.sigma_A)}
 
 
 def _truth(settings: Settings, true_xyz: Tensor | None, names: set[str]) -> dict[str, float]:

@@ -53,7 +53,7 @@ def shells(q: np.ndarray, observed: np.ndarray, calculated: np.ndarray) -> list[
 
 
 def write_diffuse_report(
-    path: Path, images: dict[str, np.ndarray], by_shell: list[dict[str, Any]], rows: list[dict[str, float]], title: str
+    path: Path, images: dict[str, np.ndarray], by_shell: list[dict[str, Any]], rows: list[dict[str, Any]], title: str
 ) -> None:
     """Write report.png: observed, initial, refined and residual slices; correlation, loss, springs, shifts.
 

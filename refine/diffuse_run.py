@@ -2,24 +2,22 @@
 
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from rich.console import Console
 
-from refine import run
-from refine.callbacks import Convergence, History, TensorBoard
-from refine.datamodule import OneImage
+from refine import driver
+from refine.callbacks import History
 from refine.diffuse_model import as_map
 from refine.diffuse_problem import DiffuseProblem, MaskedModel, build_diffuse_problem
 from refine.diffuse_report import central_slices, residual_picture, shells, write_diffuse_report
-from refine.errors import RefinementError
 from refine.formats.maps import write_map
+from refine.losses import Loss
 from refine.module import RefinementModule
-from refine.problem import Problem
-from refine.results import print_table, print_verdict, summary, write_results
+from refine.results import print_table
 from refine.settings import Settings
 
 
@@ -50,51 +48,57 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
         RefinementError: if the refinement cannot go on; results.json then says why.
     """
     start = time.perf_counter()
-    run._quiet()
+    driver.quiet()
     torch.manual_seed(settings.seed)
     console = Console()
     problem = build_diffuse_problem(settings)
     if settings.ckpt_path is None:
-        run.clear(folder)
+        driver.clear(folder)
     for note in problem.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    like = cast(Problem, problem)
-    module, trainer, callbacks = run._assemble(like, folder, start)
-    module.loss = problem.loss
-    trainer.callbacks.insert(0, FindContacts())  # type: ignore[attr-defined]
-    if TensorBoard in callbacks:
-        callbacks[TensorBoard].picture = lambda expected: residual_picture(*_slices(problem, expected))
-    resume = run._checkpoint(like)
-    history, convergence = callbacks[History], callbacks[Convergence]
-    status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
-    try:
-        with torch.no_grad():
-            initial = module()
-        trainer.fit(module, datamodule=OneImage(), ckpt_path=resume)
-        if convergence.converged:
-            status, reason = "converged", convergence.reason
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        reason = "interrupted" if stopped else str(error).split("\n")[0] or type(error).__name__
-        write_results(folder / "results.json", summary(like, module, history, "failed", reason))
-        raise RefinementError(reason) from error
-    vector = module.refined.vector()
-    history.add(module, len(history.rows), float(module.loss_at(vector)), vector)
-    history.write()
-    results = summary(like, module, history, status, reason)
-    results["diffuse"] = _described(problem, module)
-    _leave_files(problem, module, history, results, initial, folder)
-    if TensorBoard in callbacks:
-        last = history.rows[-1]["loss"]
-        callbacks[TensorBoard].finish(module, len(history.rows) - 1, last, run._hparams(settings))
-    write_results(folder / "results.json", results)
-    print_table(console, {k: v for k, v in results["parameters"].items() if not k.startswith("xyz")})
-    for name, value in results["diffuse"].items():
-        if isinstance(value, dict):
-            console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
-    print_verdict(console, results)
-    console.print(f"{folder}", soft_wrap=True)
-    return results
+    return driver.drive(Maps(problem), folder, console, start)
+
+
+class Maps:
+    """A refinement against a diffuse map."""
+
+    def __init__(self, problem: DiffuseProblem) -> None:
+        self.problem = problem
+        self.callbacks: tuple[L.Callback, ...] = (FindContacts(),)
+
+    def loss(self) -> Loss:
+        """Squared residuals over the variances of the map."""
+        return self.problem.loss
+
+    def picture(self, expected: torch.Tensor) -> dict[str, np.ndarray]:
+        """Central slices."""
+        return residual_picture(*_slices(self.problem, expected))
+
+    @torch.no_grad()
+    def calculated(self, module: RefinementModule) -> torch.Tensor:
+        """Intensities at the start."""
+        expected: torch.Tensor = module(torch.zeros_like(module.refined.vector()))
+        return expected
+
+    def described(self, module: RefinementModule) -> dict[str, Any]:
+        """Springs, coordinates and agreement by shell."""
+        return {"diffuse": _described(self.problem, module)}
+
+    def leave(
+        self, module: RefinementModule, history: History, results: dict[str, Any], before: Any, folder: Path
+    ) -> None:
+        """Picture and calculated map."""
+        _leave_files(self.problem, module, history, results, before, folder)
+
+    def show(self, console: Console, results: dict[str, Any]) -> None:
+        """Springs and agreement; coordinates stand in results.json."""
+        print_table(console, {k: v for k, v in results["parameters"].items() if not k.startswith("xyz")})
+        for name, value in results["diffuse"].items():
+            if isinstance(value, dict):
+                console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
+
+    def remark(self, console: Console, results: dict[str, Any]) -> None:
+        """Nothing more."""
 
 
 @torch.no_grad()
@@ -113,7 +117,7 @@ def _described(problem: DiffuseProblem, module: RefinementModule) -> dict[str, A
         start = module.refined.specs["xyz"].initial
         errors = {"initial": start, "refined": values["xyz"].cpu()}
         summary["rms_xyz_A"] = {n: _rms(problem, x) for n, x in errors.items()}
-    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen].numpy()
+    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen.cpu()].numpy()
     summary["shells"] = shells(q, problem.observation.observed().numpy(), module().cpu().numpy())
     return summary
 
@@ -128,7 +132,7 @@ def _rms(problem: DiffuseProblem, xyz: torch.Tensor) -> float:
 
 def _slices(problem: DiffuseProblem, expected: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Observed and expected intensities as central slices."""
-    model, chosen = problem.model.model, problem.model.chosen
+    model, chosen = problem.model.model, problem.model.chosen.cpu()
     observed = torch.from_numpy(problem.observation.photons)
     calculated = torch.full_like(observed, torch.nan)
     calculated[chosen] = expected.detach().cpu().double()

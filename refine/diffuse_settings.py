@@ -75,6 +75,13 @@ class SpringConstants(_Section):
     gamma_inter: Positive | None
 
 
+class Restraint(_Section):
+    """Distances of neighbours are kept; without a standard deviation they are not."""
+
+    sigma_A: Positive | None
+    cutoff_A: Positive
+
+
 class DiffuseFit(_Section):
     """A refinement against a diffuse map."""
 
@@ -83,7 +90,7 @@ class DiffuseFit(_Section):
     q_max: Positive
     noise: Annotated[FiniteFloat, Ge(0)]
     disturb_A: Annotated[FiniteFloat, Ge(0)]
-    restraint_A: Positive | None
+    restraint: Restraint
     truth: SpringConstants
     initial: SpringConstants
     free: list[Literal["gamma_intra", "gamma_inter", "xyz", "scale"]]

@@ -142,15 +142,15 @@ class KnownNoise:
 
     def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
         """The sum of the weighted squares."""
-        return (self.weight * (model - observed).square()).sum()
+        return (self.weight.to(model) * (model - observed).square()).sum()
 
     def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
         """Its derivative."""
-        return 2 * self.weight * (model - observed)
+        return 2 * self.weight.to(model) * (model - observed)
 
     def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
         """Constant."""
-        return 2 * self.weight
+        return 2 * self.weight.to(model)
 
 
 class MeanSquare:

@@ -83,7 +83,7 @@ class BraggModel(nn.Module):
         """Terms of the sum over samples, or pixels times lattice points."""
         if isinstance(self.simulator, SampledBragg):
             return len(self.pixels) * self.simulator.oversample**2 * len(self.simulator.domain_weights)
-        return len(self.pixels) * math.prod(self.simulator.neighbours)
+        return len(self.pixels) * math.prod(self.simulator.neighbours) * self.simulator.oversample**2
 
     def _b_iso(self, values: Values) -> Tensor | None:
         return values["b_iso_A2"] if _is_used(self.settings, "b_iso_A2") else None
@@ -146,7 +146,7 @@ def build_simulator(
     if settings.structure_factors.interpolate:
         raise required("structure_factors.interpolate", "false for the closed form", "true")
     blocks, spread = BLOCKS[crystal.shape], settings.simulator.point_spread_px
-    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, settings.simulator.kernel)
+    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, settings.simulator.kernel, settings.simulator.parts)
 
 
 def _is_used(settings: Settings, name: str) -> bool:

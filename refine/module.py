@@ -90,7 +90,7 @@ class RefinementModule(L.LightningModule):
         jacobian, expected = torch.func.jacfwd(lambda v: (self(v),) * 2, has_aux=True)(vector)
         gradient = jacobian.T @ self.loss.slope(expected, self.observed)
         curvature = jacobian.T @ (self.loss.curvature(expected)[:, None] * jacobian)
-        prior_gradient, prior_curvature = self._prior_derivatives(vector)
+        prior_gradient, prior_curvature = self.refined.penalty_derivatives(vector)
         value = self.loss.value(expected, self.observed) + self.refined.penalty(self.refined(vector))
         self._check_finite(value, gradient)
         linear = self.refined.where(self.linear)
@@ -182,12 +182,6 @@ class RefinementModule(L.LightningModule):
             self.manual_backward(loss)
         self._check_finite(loss.detach(), torch.cat([self.refined.raw[n].grad for n in self.refined.free]))
         return loss.detach()
-
-    def _prior_derivatives(self, vector: Tensor) -> tuple[Tensor, Tensor]:
-        def penalty(v: Tensor) -> Tensor:
-            return self.refined.penalty(self.refined(v))
-
-        return torch.func.jacfwd(penalty)(vector), torch.func.jacfwd(torch.func.jacfwd(penalty))(vector)
 
     def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:
         if not bool(torch.isfinite(loss) & torch.isfinite(gradient).all()):

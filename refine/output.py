@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from refine.callbacks import History
 from refine.formats.images import write_cbf
@@ -12,6 +13,7 @@ from refine.formats.orientation import write_mat
 from refine.module import RefinementModule
 from refine.problem import Problem
 from refine.report import write_report
+from refine.settings import Settings
 from sim_core import Experiment
 from sim_core.rotations import xyz_rotation
 
@@ -36,22 +38,43 @@ def leave_files(
         values = {k: v.cpu() for k, v in module.refined().items()}
         experiment = problem.model.cpu().experiment(values)
     crystal = experiment.crystal
-    fast, slow = direct_beam(experiment)
     turn = xyz_rotation(crystal.misset) @ crystal.orientation
     wavelength = float(values["wavelength_A"])
     write_mat(folder / "refined.mat", crystal.reciprocal.numpy(), turn.numpy(), values["cell"].numpy(), wavelength)
     counts = refined * settings.data.gain + settings.data.adc_offset
+    write_cbf(folder / "calculated.cbf", counts, cbf_header(settings, values, experiment))
+
+
+def cbf_header(settings: Settings, values: dict[str, Tensor], experiment: Experiment) -> dict[str, str]:
+    """What the mini-header of a CBF says of an experiment."""
+    fast, slow = direct_beam(experiment)
     pixel = settings.detector.pixel_size_mm
     assert pixel is not None
-    header = {
+    return {
         "Pixel_size": f"{pixel / 1000:g} m x {pixel / 1000:g} m",
         "Detector_distance": f"{float(values['distance_mm']) / 1000:.6g} m",
-        "Wavelength": f"{wavelength:.6g} A",
+        "Wavelength": f"{float(values['wavelength_A']):.6g} A",
         "Beam_xy": f"({fast:.3f}, {slow:.3f}) pixels",
         "Start_angle": f"{settings.scan.phi_start_deg:g} deg.",
         "Angle_increment": f"{settings.scan.osc_deg:g} deg.",
     }
-    write_cbf(folder / "calculated.cbf", counts, header)
+
+
+def smv_header(settings: Settings, values: dict[str, Tensor], experiment: Experiment) -> dict[str, float]:
+    """What the header of an SMV image says of an experiment."""
+    fast, slow = direct_beam(experiment)
+    pixel = settings.detector.pixel_size_mm
+    assert pixel is not None
+    return {
+        "PIXEL_SIZE": pixel,
+        "DISTANCE": float(values["distance_mm"]),
+        "WAVELENGTH": float(values["wavelength_A"]),
+        "MOSFLM_CENTER_X": (slow - 0.5) * pixel,
+        "MOSFLM_CENTER_Y": (fast - 0.5) * pixel,
+        "OSC_START": settings.scan.phi_start_deg or 0.0,
+        "OSC_RANGE": settings.scan.osc_deg or 0.0,
+        "TWOTHETA": settings.detector.two_theta_deg or 0.0,
+    }
 
 
 @torch.no_grad()

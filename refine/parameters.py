@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from refine.errors import required
+from refine.restraints import ElasticNetwork
 
 AXES = ("x", "y", "z")
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -91,10 +92,12 @@ class Parameters(nn.Module):
 
     Args:
         specs: One for each parameter.
+        restraints: What is expected of all numbers of a parameter together, by its name.
     """
 
-    def __init__(self, specs: list[ParameterSpec]) -> None:
+    def __init__(self, specs: list[ParameterSpec], restraints: dict[str, ElasticNetwork] | None = None) -> None:
         super().__init__()
+        self.restraints = nn.ModuleDict(restraints)
         self.specs = {spec.name: spec for spec in specs}
         self.raw = nn.ParameterDict()
         for spec in specs:
@@ -197,7 +200,28 @@ class Parameters(nn.Module):
             if spec.prior is not None and spec.free:
                 pull = (values[name].reshape(-1) - self._get("mean", name)) / self._get("sigma", name)
                 total = total + pull[self._get("leading", name)].square().sum()
+        for name, restraint in self.restraints.items():
+            total = total + restraint(values[name])
         return total
+
+    @torch.no_grad()
+    def penalty_derivatives(self, vector: Float[Tensor, "free"]) -> tuple[Tensor, Float[Tensor, "free free"]]:
+        """Gradient of the penalty in the raw values, and its expected curvature."""
+        gradient = torch.func.grad(lambda v: self.penalty(self(v)))(vector)
+        values, blocks = self(vector), []
+        for name in self.free:
+            change = self._get("ties", name) * self._get("scale", name)
+            block = change.new_zeros(change.shape[1], change.shape[1])
+            if self.specs[name].prior is not None:
+                leading = self._get("leading", name)
+                pull = change[leading] / self._get("sigma", name)[leading, None]
+                block = 2 * pull.T @ pull
+            if name in self.restraints:
+                restraint = self.restraints[name]
+                assert isinstance(restraint, ElasticNetwork)
+                block = block + change.T @ restraint.curvature(values[name]) @ change
+            blocks.append(block)
+        return gradient, torch.block_diag(*blocks)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -15,7 +15,7 @@ from refine.callbacks.history import History, physical
 from refine.module import RefinementModule
 from refine.parameters import labels, unit
 from refine.paths import replacing
-from refine.problem import Problem
+from refine.refinable import Refinable
 from refine.uncertainty import Uncertainty, uncertainty
 
 SMALL = ", and the esds are too small"
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def parameter_entries(
-    problem: Problem, module: RefinementModule, esds: dict[str, float], last: dict[str, float] | None
+    problem: Refinable, module: RefinementModule, esds: dict[str, float], last: dict[str, float] | None
 ) -> dict[str, dict[str, Any]]:
     """Truth, initial, refined (or the ``last`` known values), error, esd and unit of every scalar parameter."""
     initial = {
@@ -165,7 +165,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def summary(problem: Problem, module: RefinementModule, history: History, status: str, reason: str) -> dict[str, Any]:
+def summary(problem: Refinable, module: RefinementModule, history: History, status: str, reason: str) -> dict[str, Any]:
     """What results.json holds: strict JSON, null where there is no number."""
     losses = [row["loss"] for row in history.rows] or [math.inf]
     loss = {"initial": losses[0], "final": losses[-1], "reduction": losses[0] / max(losses[-1], 1e-300)}

@@ -153,6 +153,8 @@ def oriented(
 def describe(report: dict[str, Any]) -> str:
     """The one line that is printed."""
     second = report["runner_up_score"]
+    if not report.get("taken", True):
+        return f"search within {report['within_deg']:g} deg: nothing found, the start stays"
     kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
     return (
         f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "

@@ -55,7 +55,7 @@ def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
     from refine.settings import validate
 
     if clear_first:
-        from refine.run import clear
+        from refine.driver import clear
 
         clear(folder)
     plain = OmegaConf.to_container(config, resolve=True)

@@ -100,6 +100,34 @@ def write_cbf(path: Path, counts: np.ndarray, header: dict[str, str]) -> None:
         CbfImage(data=whole, header={"_array_data.header_contents": contents}).write(str(temporary))
 
 
+def write_smv(path: Path, counts: np.ndarray, header: dict[str, float]) -> None:
+    """Write counts [slow, fast], rounded, as an SMV image of 16 bits; what is too bright is saturated.
+
+    Args:
+        path: File to write.
+        counts: Expected counts in detector units.
+        header: Entries of the header beside size and type.
+    """
+    slow, fast = counts.shape
+    lines = ["HEADER_BYTES=512", "DIM=2", "BYTE_ORDER=little_endian", "TYPE=unsigned_short"]
+    lines += [f"SIZE1={fast}", f"SIZE2={slow}", *(f"{name}={value:.9g}" for name, value in header.items())]
+    text = "{\n" + "".join(f"{line};\n" for line in lines) + "}\f"
+    whole = np.clip(np.rint(counts), 0, 65535).astype("<u2")
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("ascii").ljust(512) + whole.tobytes())
+
+
+def write_numpy(path: Path, counts: np.ndarray) -> None:
+    """Write counts [slow, fast] as they are.
+
+    Args:
+        path: File to write.
+        counts: Expected counts in detector units.
+    """
+    with replacing(path) as temporary:
+        np.save(temporary, counts)
+
+
 def _read_numpy(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))

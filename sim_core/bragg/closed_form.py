@@ -125,13 +125,14 @@ def polarization_matrix(beam: Beam) -> Float[Tensor, "3 3"]:
     return (beam.weight.sum() * unit + mean(beam.direction) - beam.kahn * (mean(e) - mean(b))) / 2
 
 
-def cameras(experiment: Experiment, d_min: float, point_spread: float) -> list[Camera]:
-    """The planes on which photons are stopped: the panel, or each layer of its sensor.
+def cameras(experiment: Experiment, d_min: float, point_spread: float, oversample: int = 1) -> list[Camera]:
+    """The planes on which photons are stopped: the panel, or each layer of its sensor, for each part of a pixel.
 
     Args:
         experiment: What to simulate.
         d_min: Resolution limit [A]; zero for none.
         point_spread: Standard deviation of the detector's point spread [pixels].
+        oversample: Parts along each edge of a pixel, each a Gaussian of its own.
     """
     beam, panel = experiment.beam, experiment.panel
     direction, wavelength = mean_wave(beam)
@@ -146,17 +147,25 @@ def cameras(experiment: Experiment, d_min: float, point_spread: float) -> list[C
         area=R_E_SQUARED * beam.fluence * panel.pixel_size**2 * panel.close_distance,
         b_iso=experiment.structure_factors.b_iso,
         absorption=None,
-        blur=1 / 12 + point_spread**2,
+        blur=1 / (12 * oversample**2) + point_spread**2,
         s_max=1 / d_min if d_min > 0 else math.inf,
         image_size=panel.image_size,
     )
+    parts = [_part(surface, i, j, oversample) for i in range(oversample) for j in range(oversample)]
     if panel.sensor is None:
-        return [surface]
+        return parts
     depths = (panel.sensor.attenuation * panel.sensor.edges).unfold(0, 2, 1)
     return [
-        surface._replace(origin=panel.origin + depth * panel.normal, absorption=Absorption(panel.normal, faces))
+        part._replace(origin=part.origin + depth * panel.normal, absorption=Absorption(panel.normal, faces))
+        for part in parts
         for depth, faces in zip(panel.sensor.depths, depths, strict=True)
     ]
+
+
+def _part(whole: Camera, row: int, column: int, oversample: int) -> Camera:
+    """A camera that sees the part of each pixel in this row and column of its parts."""
+    y, x = ((k + 0.5) / oversample - 0.5 for k in (row, column))
+    return whole._replace(origin=whole.origin + y * whole.slow + x * whole.fast, area=whole.area / oversample**2)
 
 
 class ClosedFormBragg(nn.Module):
@@ -172,6 +181,7 @@ class ClosedFormBragg(nn.Module):
         dtype: Precision of the intensities and of the image; geometry stays in double precision.
         point_spread: Standard deviation of the detector's point spread [pixels].
         kernel: ``eager``, ``compiled`` or ``auto``: which implementation runs.
+        oversample: Parts along each edge of a pixel; more than one where pixels are larger than spots.
     """
 
     def __init__(
@@ -182,6 +192,7 @@ class ClosedFormBragg(nn.Module):
         dtype: torch.dtype = torch.float64,
         point_spread: float = 0.0,
         kernel: str = "auto",
+        oversample: int = 1,
     ) -> None:
         super().__init__()
         if any(n not in (1, 2, 3) for n in neighbours):
@@ -192,6 +203,7 @@ class ClosedFormBragg(nn.Module):
         self.dtype = dtype
         self.point_spread = point_spread
         self.kernel = kernel
+        self.oversample = oversample
 
     def forward(self, experiment: Experiment, pixels: Int[Tensor, "pixels 2"] | None = None) -> Float[Tensor, "pixels"]:
         """Expected photons.
@@ -208,7 +220,7 @@ class ClosedFormBragg(nn.Module):
         amplitudes = padded_values(table)
         h, k, l = table.table.shape
         settings = Settings(self.neighbours, table.h_min, (h, k, l), self.dtype, self.kernel)
-        first, *deeper = cameras(experiment, self.d_min, self.point_spread)
+        first, *deeper = cameras(experiment, self.d_min, self.point_spread, self.oversample)
         image = spot_image(first, spots, amplitudes, settings, pixels)
         for camera in deeper:
             image = image + spot_image(camera, spots, amplitudes, settings, pixels)
@@ -218,24 +230,28 @@ class ClosedFormBragg(nn.Module):
 def neighbours_needed(experiment: Experiment, blocks: Blocks, reach: float = 3.5) -> tuple[int, int, int]:
     """How many lattice points along each axis reach a pixel, for ``ClosedFormBragg``; waits for the device.
 
-    One where ``reach`` standard deviations of the widest spot end within half a cell of the index space, two up to a
-    whole cell, three beyond.
+    One where the widest spot ends within half a cell of the index space, two up to a whole cell, three beyond. A spot
+    ends at ``reach`` standard deviations, the tails of a block where they have fallen as low, and half the rotation and
+    half a pixel further.
 
     Args:
         experiment: What is to be simulated.
         blocks: Interference function.
         reach: Standard deviations that count.
     """
-    beam, crystal, scan = experiment.beam, experiment.crystal, experiment.scan
+    beam, crystal, panel = experiment.beam, experiment.crystal, experiment.panel
     with torch.no_grad():
-        s2 = _longest_scattering_vector(experiment.panel, beam).square()
-        spread = (SIGMA_PER_SPREAD * crystal.mosaic_spread.max()).square() * s2 + bandwidth_variance(beam) * s2
-        spread = spread + directions_covariance(beam).trace() / 2
-        sigma = max(s for s, w in zip(blocks.sigmas, blocks.weights, strict=True) if w * s > 0.2)
-        edges = crystal.direct.square().sum(-1)
-        extent = reach * (edges * spread + (sigma / crystal.n_cells) ** 2).sqrt()
-        if scan.width is not None:
-            extent = extent + (edges * s2).sqrt() * scan.width / 2
+        s_max = _longest_scattering_vector(panel, beam)
+        turning = 0.0 if experiment.scan.width is None else experiment.scan.width * s_max
+        pixel = panel.pixel_size / panel.close_distance.abs() / mean_wave(beam)[1]
+        eta = SIGMA_PER_SPREAD * crystal.mosaic_spread.max()
+        spread = (eta.square() + bandwidth_variance(beam)) * s_max**2 + directions_covariance(beam).trace() / 2
+        lengths = crystal.direct.norm(dim=-1)
+        extent = torch.zeros_like(lengths)
+        for weight, sigma in zip(blocks.weights, blocks.sigmas, strict=True):
+            width = (lengths.square() * spread + (sigma / crystal.n_cells) ** 2).sqrt()
+            extent = torch.maximum(extent, width * math.sqrt(max(0.0, reach**2 + 2 * math.log(min(1.0, weight)))))
+        extent = extent + lengths * (turning + pixel) / 2
         counts = [1 if x <= 0.5 else 2 if x <= 1 else 3 for x in extent.tolist()]
     return counts[0], counts[1], counts[2]
 

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..constants import R_E_SQUARED
-from ..experiment import Experiment, Panel
+from ..experiment import Experiment
+from ..kernels.spot_image import pixel_spread
 from ..kernels.spot_sum import Spots
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume
@@ -27,19 +28,6 @@ LATTICE_POINTS = 200_000
 
 SMALLEST_MOSAIC = math.radians(0.15)
 """Standard deviation of the misorientation that is allowed for at least [rad]."""
-
-
-def pixel_covariance(panel: Panel, points: Float[Tensor, "n 3"], wavelength: float) -> Float[Tensor, "n 3 3"]:
-    r"""Covariance of S over a pixel [1/A^2], :math:`J J^\mathsf{T}/12`.
-
-    .. math:: J = \frac{p}{\lambda R} (1 - \hat s_1 \hat s_1^\mathsf{T})\,(\hat f, \hat s)
-    """
-    distance = points.norm(dim=-1, keepdim=True)
-    flight = points / distance
-    axes = torch.stack([panel.fast_axis, panel.slow_axis])
-    across = axes[:, None] - (flight @ axes.mT).mT[..., None] * flight
-    j = across * (panel.pixel_size / wavelength / distance)
-    return torch.einsum("kra,krb->rab", j, j) / 12
 
 
 class Image:
@@ -145,7 +133,10 @@ class Image:
     def _covariance(self, points: Tensor, s: Tensor, edge: int) -> Float[Tensor, "n 3 3"]:
         """Of S over a square of pixels, the beam and the rotation about the spindle."""
         beam, scan = self.experiment.beam, self.experiment.scan
-        pixel = edge**2 * pixel_covariance(self.experiment.panel, points, self.wavelength)
+        panel = self.experiment.panel
+        distance = points.norm(dim=-1, keepdim=True)
+        edges = panel.pixel_size * torch.stack([panel.fast_axis, panel.slow_axis])
+        pixel = edge**2 / 12 * pixel_spread(points / distance, distance, edges, s.new_tensor(1 / self.wavelength))
         swept = torch.linalg.cross(scan.axis.expand_as(s), s)
         _, swing = self.turn
         outer = bandwidth_variance(beam) * s[:, :, None] * s[:, None, :] + swing * swept[:, :, None] * swept[:, None, :]

@@ -1,8 +1,8 @@
 r"""Orientation of a crystal from one image without a starting point.
 
 Three steps, each with fewer candidates and more physics: a grid over all rotations modulo the crystal's symmetry,
-scored on a :class:`RingMap`; a climb of the best with a tolerance that is halved; a fit of the best of those to the photons
-with the closed form, mosaic spread inflated at first. All candidates of a step are worked on together.
+scored on a :class:`RingMap`; a climb of the best with a tolerance that is halved; a fit of the best of those to the
+photons with the closed form, mosaic spread inflated at first. All candidates of a step are worked on together.
 """
 
 import math

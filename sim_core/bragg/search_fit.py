@@ -29,9 +29,8 @@ class Fit:
 
     def __init__(self, target: Target, spots: Spots, amplitudes: Tensor, settings: Settings) -> None:
         self.target = Target(*(x.float() for x in target))
-        basis, constant, mosaic, heights, shares, axis, _ = spots
-        still = (x.float() for x in (basis, constant, mosaic, heights, shares, axis))
-        self.spots = Spots(*still, half_width=None)
+        tensors = {name: getattr(spots, name).float() for name in spots._fields if name != "half_width"}
+        self.spots = Spots(**tensors, half_width=None)
         self.amplitudes, self.settings = amplitudes.float(), settings
         self.observed = root(self.target.observed)
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .columns import turns
+from .dynamical_matrix import dynamical_matrix, laplacian
 from .elastic_network import Contacts, Springs, rigid_body_hessian, scalar_hessian, skew
 from .structure import Structure, cell_positions
 
@@ -22,16 +24,27 @@ LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atom
 class Bodies(Protocol):
     """A choice of the M displacement coordinates of one cell."""
 
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "..."]:
+        """What the dynamical matrix is linear in."""
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "..."], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """Dynamical matrix from the couplings; ``kappa`` in units of the reciprocal cell."""
+
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """Second derivatives of the energy between the origin cell and each cell."""
 
     def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
         """Orthonormal uniform shifts of the crystal."""
 
+    def factors(self, structure: Structure) -> Float[Tensor, "units atoms factors"] | None:
+        """What scattered waves are multiplied by before they are summed over a unit; ``None``: they are not summed."""
+
     def structure_factors(
-        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+        self, q: Float[Tensor, "points 3"], sums: Complex[Tensor, "points units sums"]
     ) -> Complex[Tensor, "points M"]:
-        """Change of the scattered amplitude with each coordinate, over i."""
+        """Change of the scattered amplitude with each coordinate, over i, from the sums of waves."""
 
     def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         """Mean square displacement of each atom along one direction, averaged over directions and units [A^2]."""
@@ -55,39 +68,51 @@ class RigidUnits:
 
     lever_arms: LeverArms = centred
 
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+        """The Hessian."""
+        return self.hessian(structure, contacts, springs)
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "cells M M"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """See :func:`sim_core.diffuse.dynamical_matrix.dynamical_matrix`."""
+        return dynamical_matrix(couplings, contacts.cells, kappa)
+
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`rigid_body_hessian`."""
         return rigid_body_hessian(self.lever_arms(cell_positions(structure)), contacts, springs)
 
     def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
         """The same shift of every unit."""
-        one = torch.eye(6, 3, dtype=structure.xyz.dtype).repeat(structure.units, 1)
+        one = torch.eye(6, 3, dtype=structure.xyz.dtype, device=structure.xyz.device).repeat(structure.units, 1)
         return one / structure.units**0.5
 
+    def factors(self, structure: Structure) -> Float[Tensor, "units atoms 4"]:
+        """One, and the lever arm."""
+        s = self.lever_arms(cell_positions(structure))
+        return torch.cat([torch.ones_like(s[..., :1]), s], -1)
+
     def structure_factors(
-        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+        self, q: Float[Tensor, "points 3"], sums: Complex[Tensor, "points units 4"]
     ) -> Complex[Tensor, "points M"]:
         r"""For each unit :math:`(q S_0, m \times q)` with :math:`S_0 = \sum_j w_j, m = \sum_j w_j s_j`."""
-        x = cell_positions(structure)
-        s = self.lever_arms(x)
-        factors = torch.cat([torch.ones_like(s[..., :1]), s], -1).to(amplitude.dtype)
-        moments = scattered_moments(q, x, amplitude, factors)
-        direction = q.to(moments.real.dtype)[:, None].to(moments.dtype)
-        shift = moments[..., :1] * direction
-        turn = torch.linalg.cross(moments[..., 1:], direction.expand_as(moments[..., 1:]))
-        return torch.cat([shift, turn], -1).flatten(1)
+        parts = torch.view_as_real(sums)
+        direction = q.to(parts.dtype)[:, None, :, None]
+        shift = parts[:, :, :1] * direction
+        turn = torch.linalg.cross(parts[:, :, 1:], direction.expand_as(shift), dim=2)
+        return torch.view_as_complex(torch.cat([shift, turn], 2)).flatten(1)
 
     def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         r""":math:`\tfrac13 \mathrm{tr}\,A_j C A_j^T`, A = (1 | S(s))."""
         s = self.lever_arms(cell_positions(structure))
-        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         own = covariance.reshape(structure.units, 6, structure.units, 6).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
         return torch.einsum("ujxa,uab,ujxb->j", a, own, a) / (3 * structure.units)
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
         """Masses and moments of inertia of the units."""
         s = self.lever_arms(cell_positions(structure))
-        a = torch.cat([torch.eye(3, dtype=s.dtype).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
+        a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         blocks = torch.einsum("j,ujxa,ujxb->uab", structure.mass, a, a)
         inertia: Tensor = torch.block_diag(*blocks)
         return inertia
@@ -97,23 +122,35 @@ class RigidUnits:
 class SingleAtoms:
     """Every atom shifts by itself; x, y and z obey the same equations, so one coordinate stands for the three."""
 
+    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "pairs"]:
+        """Spring constant of each pair: the Hessian is sparse."""
+        return contacts.constants(springs).to(structure.xyz.dtype)
+
+    def dynamical_matrix(
+        self, couplings: Float[Tensor, "pairs"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+    ) -> Complex[Tensor, "k M M"]:
+        """See :func:`laplacian`."""
+        return laplacian(couplings, contacts, kappa)
+
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
-        """See :func:`scalar_hessian`."""
+        """See :func:`scalar_hessian`; for small cells."""
         return scalar_hessian(contacts, springs).to(structure.xyz.dtype)
 
     def translations(self, structure: Structure) -> Float[Tensor, "M 1"]:
         """The same shift of every atom."""
         size = structure.units * structure.atoms
-        return torch.full((size, 1), size**-0.5, dtype=structure.xyz.dtype)
+        return structure.xyz.new_full((size, 1), size**-0.5)
+
+    def factors(self, structure: Structure) -> None:
+        """Every atom counts by itself."""
+        return
 
     def structure_factors(
-        self, q: Float[Tensor, "points 3"], amplitude: Float[Tensor, "points atoms"], structure: Structure
+        self, q: Float[Tensor, "points 3"], sums: Complex[Tensor, "points units atoms"]
     ) -> Complex[Tensor, "points M"]:
         """|q| w of each atom."""
-        cosine, sine = phases(q, cell_positions(structure), amplitude.dtype)
-        length = q.square().sum(-1).clamp_min(1e-300).sqrt().to(amplitude.dtype)
-        w = torch.complex(amplitude * cosine, amplitude * sine) * length[None, :, None]
-        return w.permute(1, 0, 2).flatten(1)
+        length = q.square().sum(-1).clamp_min(1e-300).sqrt().to(sums.real.dtype)
+        return (sums * length[:, None, None]).flatten(1)
 
     def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
         """The diagonal, averaged over units."""
@@ -124,31 +161,23 @@ class SingleAtoms:
         return torch.diag(structure.mass.repeat(structure.units))
 
 
-def phases(
-    q: Float[Tensor, "points 3"], x: Float[Tensor, "units atoms 3"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "units points atoms"], Float[Tensor, "units points atoms"]]:
-    """Cosine and sine of q . x; turns are counted in double precision, whole ones taken out."""
-    phase = q @ x.transpose(-1, -2)
-    if dtype != phase.dtype:
-        phase = phase - 2 * torch.pi * torch.round(phase.detach() / (2 * torch.pi))
-        phase = phase.to(dtype)
-    return phase.cos(), phase.sin()
-
-
-def scattered_moments(
+def free_sums(
     q: Float[Tensor, "points 3"],
     x: Float[Tensor, "units atoms 3"],
     amplitude: Float[Tensor, "points atoms"],
-    factors: Float[Tensor, "units atoms factors"],
-) -> Complex[Tensor, "points units factors"]:
-    r"""Sums :math:`\sum_j f_j e^{iq \cdot x_j} t_j` over the atoms of each unit, for several factors t.
+    factors: Float[Tensor, "units atoms factors"] | None,
+) -> Complex[Tensor, "points units sums"]:
+    r"""Sums :math:`\sum_j f_j e^{iq \cdot x_j} t_j` over the atoms of each unit, for several factors t, at any points.
 
     Args:
         q: Scattering vectors [1/A].
         x: Atoms [A].
         amplitude: Scattering power f of each atom, the same in every unit.
-        factors: What is summed.
+        factors: What waves are multiplied by; ``None``: the waves themselves, not summed.
     """
-    cosine, sine = phases(q, x, amplitude.dtype)
-    real, imaginary = (amplitude * cosine) @ factors, (amplitude * sine) @ factors
+    cosine, sine = turns(q @ x.transpose(-1, -2) / (2 * torch.pi), amplitude.dtype)
+    real, imaginary = amplitude * cosine, amplitude * sine
+    if factors is not None:
+        factors = factors.to(amplitude.dtype)
+        real, imaginary = real @ factors, imaginary @ factors
     return torch.complex(real, imaginary).transpose(0, 1)

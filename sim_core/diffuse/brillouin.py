@@ -1,6 +1,7 @@
 """Bookkeeping of scattering vectors: which share a wavevector of the Brillouin zone, or an intensity by symmetry."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -43,11 +44,13 @@ class Wavevectors(NamedTuple):
         kappa: In units of the reciprocal cell; one of each pair k, -k.
         group: Row of ``kappa`` for each point.
         flipped: Points whose wavevector is the negative of that row.
+        free: Whether they follow the points in a derivative; otherwise they are constants.
     """
 
     kappa: Float[Tensor, "k 3"]
     group: Int[Tensor, "points"]
     flipped: Bool[Tensor, "points"]
+    free: bool = False
 
 
 def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
@@ -61,7 +64,7 @@ def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
     flipped = different.any(-1) & (mirrored.gather(-1, first) < key.gather(-1, first))[:, 0]
     index = unique_rows(torch.where(flipped[:, None], mirrored, key))
     count = int(index.max()) + 1 if len(index) else 0
-    last = torch.zeros(count, dtype=torch.long).scatter(0, index, torch.arange(len(index)))
+    last = index.new_zeros(count).scatter(0, index, torch.arange(len(index), device=index.device))
     kappa = torch.where(flipped[last, None], -hkl[last], hkl[last])
     return Wavevectors(kappa - torch.round(kappa), index, flipped)
 
@@ -69,12 +72,13 @@ def unique_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
 def separate_wavevectors(hkl: Float[Tensor, "points 3"]) -> Wavevectors:
     """Every point with a wavevector of its own, as a differentiable function of its indices."""
     kappa = hkl - torch.round(hkl.detach())
-    return Wavevectors(kappa, torch.arange(len(hkl)), torch.zeros(len(hkl), dtype=torch.bool))
+    own = torch.arange(len(hkl), device=hkl.device)
+    return Wavevectors(kappa, own, torch.zeros_like(own, dtype=torch.bool), True)
 
 
-def unique_rows(rows: Int[Tensor, "points 3"]) -> Int[Tensor, "points"]:
+def unique_rows(rows: Int[Tensor, "points columns"]) -> Int[Tensor, "points"]:
     """Number the distinct rows; one sort for each column, much faster than sorting rows."""
-    index = torch.zeros(len(rows), dtype=torch.long)
+    index = rows.new_zeros(len(rows), dtype=torch.long)
     for column in rows.unbind(-1):
         values, rank = torch.unique(column, return_inverse=True)
         index = torch.unique(index * len(values) + rank, return_inverse=True)[1]
@@ -110,13 +114,13 @@ def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations
         raise ValueError(f"fold: expected points on a grid of {rates} for each reciprocal cell, got others")
     n = whole.long()
     width = 2 * 3 * int(n.abs().max()) + 1 if len(n) else 1
-    best = torch.full((len(n),), torch.iinfo(torch.long).min)
-    for operation in torch.unique(torch.cat([operations, -operations]), dim=0):
+    best = n.new_zeros(len(n))
+    for operation in operations.to(n.device):
         h, k, l = (n @ operation).unbind(-1)
-        best = torch.maximum(best, (h * width + k) * width + l)
+        best = torch.maximum(best, ((h * width + k) * width + l).abs())
     _, index = torch.unique(best, return_inverse=True)
-    points = torch.zeros(int(index.max()) + 1 if len(n) else 0, dtype=torch.long)
-    return Folding(points.scatter(0, index, torch.arange(len(n))), index)
+    points = index.new_zeros(int(index.max()) + 1 if len(n) else 0)
+    return Folding(points.scatter(0, index, torch.arange(len(n), device=n.device)), index)
 
 
 class Batch(NamedTuple):
@@ -125,44 +129,56 @@ class Batch(NamedTuple):
     Attributes:
         points: Which points.
         kappa: Wavevectors of the batch.
-        flipped: Points at the negative of their wavevector.
-        row_kappa: Wavevector of each row.
+        row: Wavevector of each row.
+        flipped: Rows at the negative of their wavevector.
         place: Where each point stands in the rows, read one after the other.
         width: Length of a row.
     """
 
     points: Int[Tensor, "n"]
     kappa: Float[Tensor, "k 3"]
-    flipped: Bool[Tensor, "n"]
-    row_kappa: Int[Tensor, "rows"]
+    row: Int[Tensor, "rows"]
+    flipped: Bool[Tensor, "rows"]
     place: Int[Tensor, "n"]
     width: int
 
 
-def batches(wavevectors: Wavevectors, size: int) -> list[Batch]:
-    """Cut points, sorted by wavevector, into batches; rows are filled to at least a half on average.
+def batches(wavevectors: Wavevectors, points: int, most: int) -> Iterator[Batch]:
+    """Cut points, sorted by wavevector, into batches.
 
     Args:
         wavevectors: Of all points.
-        size: Points in each batch.
+        points: Points in each batch.
+        most: Wavevectors in each batch.
     """
-    order = wavevectors.group.argsort(stable=True)
-    found = []
-    for start in range(0, len(order), size):
-        points = order[start : start + size]
-        here, run, counts = torch.unique_consecutive(wavevectors.group[points], return_inverse=True, return_counts=True)
-        width = -(-len(points) // len(here))
-        rows = -(-counts // width)
-        slot = torch.arange(len(points)) - (counts.cumsum(0) - counts)[run]
-        row = (rows.cumsum(0) - rows)[run] + slot // width
-        found.append(
-            Batch(
-                points,
-                wavevectors.kappa[here],
-                wavevectors.flipped[points],
-                torch.repeat_interleave(torch.arange(len(here)), rows),
-                row * width + slot % width,
-                width,
-            )
-        )
-    return found
+    group, order = wavevectors.group.sort(stable=True)
+    rank = torch.unique_consecutive(group, return_inverse=True)[1]
+    start = 0
+    while start < len(order):
+        end = min(start + points, int(torch.searchsorted(rank, rank[start] + most)))
+        yield make_batch(wavevectors, order[start:end])
+        start = end
+
+
+def make_batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:
+    """A batch of points; rows are filled to at least a half on average.
+
+    Args:
+        wavevectors: Of all points.
+        points: Those of the batch.
+    """
+    signed, order = (2 * wavevectors.group[points] + wavevectors.flipped[points]).sort(stable=True)
+    values, run, counts = torch.unique_consecutive(signed, return_inverse=True, return_counts=True)
+    here, row = torch.unique_consecutive(values // 2, return_inverse=True)
+    width = -(-len(points) // len(values))
+    rows = -(-counts // width)
+    slot = torch.arange(len(points), device=points.device) - (counts.cumsum(0) - counts)[run]
+    first = (rows.cumsum(0) - rows)[run] + slot // width
+    return Batch(
+        points[order],
+        wavevectors.kappa[here],
+        torch.repeat_interleave(row, rows),
+        torch.repeat_interleave(values % 2 == 1, rows),
+        first * width + slot % width,
+        width,
+    )

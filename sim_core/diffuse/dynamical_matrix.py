@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from .elastic_network import Contacts
+
 SINGULAR = 1e-13
 """Pivots, and eigenvalues, below this part of the largest diagonal element count as zero."""
 
@@ -24,6 +26,26 @@ def dynamical_matrix(
     phase = 2 * torch.pi * kappa @ cells.to(kappa).T
     flat = hessian.flatten(1)
     return torch.complex(phase.cos() @ flat, phase.sin() @ flat).reshape(-1, *hessian.shape[1:])
+
+
+def laplacian(
+    gamma: Float[Tensor, "pairs"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
+) -> Complex[Tensor, "k atoms_in_cell atoms_in_cell"]:
+    r"""Dynamical matrix of single atoms, :math:`K_{ij}(k) = \delta_{ij} \sum_l \gamma_{il} - \sum_d \gamma_{ijd}
+    e^{2\pi i\,\kappa \cdot d}`, straight from the contacts.
+
+    Args:
+        gamma: Spring constant of each pair [k_B T/A^2].
+        contacts: The pairs.
+        kappa: Wavevectors in units of the reciprocal cell.
+    """
+    size = contacts.units * contacts.atoms
+    phase = 2 * torch.pi * (kappa @ contacts.cells.to(kappa).T)[:, contacts.cell]
+    pair = torch.complex(-gamma * phase.cos(), -gamma * phase.sin())
+    place = contacts.first * size + contacts.second
+    matrix = pair.new_zeros(len(kappa), size * size).index_add(1, place, pair)
+    own = gamma.to(pair.dtype).expand(len(kappa), -1)
+    return matrix.index_add(1, contacts.first * (size + 1), own).reshape(-1, size, size)
 
 
 class Response(NamedTuple):
@@ -59,18 +81,23 @@ def response(
     """
     size = matrices.diagonal(dim1=-1, dim2=-2).real.amax(-1)
     uniform = (translations @ translations.T).to(matrices)
-    others = torch.eye(len(uniform), dtype=matrices.dtype) - uniform
-    deflated = others @ matrices @ others + size[:, None, None] * uniform
-    regular = torch.where(at_bragg[:, None, None], deflated, matrices)
+    eye = torch.eye(len(uniform), dtype=matrices.dtype, device=matrices.device)
+    others = eye - uniform
+    regular = matrices
+    if bool(at_bragg.any()):
+        deflated = others @ matrices[at_bragg] @ others + size[at_bragg, None, None] * uniform
+        regular = matrices.index_put((at_bragg,), deflated)
     factor, info = torch.linalg.cholesky_ex(regular)
     pivots = factor.diagonal(dim1=-1, dim2=-2).real.square()
     singular = (info != 0) | ~(pivots.amin(-1) > SINGULAR * size)
-    factor = torch.where(singular[:, None, None], torch.eye(len(uniform), dtype=matrices.dtype), factor)
+    factor = torch.where(singular[:, None, None], eye, factor)
     inverse = torch.cholesky_inverse(factor)
-    inverse = torch.where(at_bragg[:, None, None], others @ inverse @ others, inverse)
+    if bool(at_bragg.any()):
+        inverse[at_bragg] = others @ inverse[at_bragg] @ others
     if finite and bool(singular.any()):
         inverse[singular] = _pseudo_inverse(regular[singular], size[singular])
-        inverse = torch.where((at_bragg & singular)[:, None, None], others @ inverse @ others, inverse)
+        both = at_bragg & singular
+        inverse[both] = others @ inverse[both] @ others
         return Response(inverse, torch.zeros_like(singular))
     singular = singular | at_bragg if not finite else singular
     return Response(torch.where(singular[:, None, None], 0, inverse), singular)
@@ -137,7 +164,7 @@ def dispersion(
     Returns:
         Wavevectors in units of the reciprocal cell, and frequencies.
     """
-    t = torch.arange(steps, dtype=corners.dtype)[:, None] / steps
+    t = torch.arange(steps, dtype=corners.dtype, device=corners.device)[:, None] / steps
     lines = [start + t * (end - start) for start, end in pairwise(corners)]
     kappa = torch.cat([*lines, corners[-1:]])
     return kappa, normal_modes(dynamical_matrix(hessian, cells, kappa), mass).omega
@@ -149,5 +176,5 @@ def density_of_states(omega: Float[Tensor, "k M"], bins: int) -> tuple[Float[Ten
     Returns:
         Edges of the bins, and modes for each unit of frequency.
     """
-    density, edges = torch.histogram(omega.flatten(), bins)
+    density, edges = torch.histogram(omega.flatten().cpu(), bins)
     return edges, density / len(omega) / (edges[1] - edges[0])

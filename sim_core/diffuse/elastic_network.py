@@ -76,13 +76,13 @@ def find_contacts(
     sorted_box, order = _flat(box, boxes).sort(stable=True)
     found = []
     for offset in product(*(range(-s, s + 1) for s in steps.tolist())):
-        there = box + torch.tensor(offset)
+        there = box + torch.tensor(offset, device=x.device)
         cell = torch.div(there, boxes, rounding_mode="floor")
         target = _flat(there - cell * boxes, boxes)
         begin = torch.searchsorted(sorted_box, target)
         count = torch.searchsorted(sorted_box, target, right=True) - begin
-        i = torch.repeat_interleave(torch.arange(len(x)), count)
-        rank = torch.arange(len(i)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        i = torch.repeat_interleave(torch.arange(len(x), device=x.device), count)
+        rank = torch.arange(len(i), device=x.device) - torch.repeat_interleave(count.cumsum(0) - count, count)
         j = order[begin[i] + rank]
         d = cell[i] + home[i] - home[j]
         near = (x[j] + d.to(x) @ basis - x[i]).norm(dim=-1) <= cutoff
@@ -91,12 +91,13 @@ def find_contacts(
             near &= (d.abs() <= reach).all(-1)
         found.append(torch.cat([i[near, None], j[near, None], d[near]], -1))
     pairs = torch.cat(found)
-    cells = torch.unique(torch.cat([pairs[:, 2:], torch.zeros(1, 3, dtype=torch.long)]), dim=0)
-    cells = cells[cells.abs().sum(-1).argsort(stable=True)]
-    code = {tuple(c): n for n, c in enumerate(cells.tolist())}
-    distinct, inverse = torch.unique(pairs[:, 2:], dim=0, return_inverse=True)
-    place = torch.tensor([code[tuple(c)] for c in distinct.tolist()], dtype=torch.long)[inverse]
-    return Contacts(units, atoms, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), cells, place)
+    width = 2 * int(pairs[:, 2:].abs().max()) + 1 if len(pairs) else 1
+    code = ((pairs[:, 2] * width + pairs[:, 3]) * width + pairs[:, 4]).contiguous()
+    distinct, place = torch.unique(torch.cat([code.new_zeros(1), code]), return_inverse=True)
+    cells = pairs.new_zeros(len(distinct), 3).index_copy(0, place[1:], pairs[:, 2:])
+    order = cells.abs().sum(-1).argsort(stable=True)
+    place = order.argsort()[place[1:]]
+    return Contacts(units, atoms, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), cells[order], place)
 
 
 def rigid_body_hessian(
@@ -131,7 +132,7 @@ def expand_moments(moments: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batc
 
     .. math:: A_i^T A_j = \begin{pmatrix} 1 & S(s_j) \\ S(s_i)^T & (s_i \cdot s_j) 1 - s_j s_i^T \end{pmatrix}
     """
-    eye = torch.eye(3, dtype=moments.dtype)
+    eye = torch.eye(3, dtype=moments.dtype, device=moments.device)
     tensor = moments[..., 1:, 1:]
     trace = tensor.diagonal(dim1=-1, dim2=-2).sum(-1)
     top = torch.cat([moments[..., :1, :1] * eye, skew(moments[..., 0, 1:])], -1)

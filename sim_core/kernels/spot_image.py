@@ -80,9 +80,7 @@ def rays(camera: Camera, pixels: Int[Tensor, "rows 2"]) -> Rays:
     d = points / distance
     s = d * camera.per_wavelength - camera.wave
     edges = torch.stack([camera.fast, camera.slow])
-    j = edges[:, None] - (d @ edges.mT).mT[..., None] * d
-    j = j * (camera.per_wavelength / distance)
-    covariance = camera.blur * torch.einsum("kra,krb->rab", j, j)
+    covariance = camera.blur * pixel_spread(d, distance, edges, camera.per_wavelength)
     covariance = covariance + camera.bandwidth * s[:, :, None] * s[:, None, :]
     factor = camera.area / distance[:, 0] ** 3 * ((d @ camera.polarization) * d).sum(-1)
     s2 = s.square().sum(-1)
@@ -93,6 +91,18 @@ def rays(camera: Camera, pixels: Int[Tensor, "rows 2"]) -> Rays:
         transmitted = torch.exp(-camera.absorption.depths / (d @ camera.absorption.normal)[:, None])
         factor = factor * (transmitted[:, 0] - transmitted[:, 1])
     return Rays(s, covariance, factor)
+
+
+def pixel_spread(
+    d: Float[Tensor, "rows 3"],
+    distance: Float[Tensor, "rows 1"],
+    edges: Float[Tensor, "2 3"],
+    per_wavelength: Float[Tensor, ""],
+) -> Float[Tensor, "rows 3 3"]:
+    """J J^T of :func:`rays` [1/A^2]: what the edges of a pixel are in reciprocal space."""
+    across = edges[:, None] - (d @ edges.mT).mT[..., None] * d
+    j = across * (per_wavelength / distance)
+    return torch.einsum("kra,krb->rab", j, j)
 
 
 def spot_image(
@@ -129,4 +139,4 @@ def spot_image(
     return torch.cat([block(part) for part in pixels.split(BLOCK)] if count else [block(pixels)]).to(settings.dtype)
 
 
-__all__ = ["Absorption", "Camera", "Rays", "rays", "spot_image"]
+__all__ = ["Absorption", "Camera", "Rays", "pixel_spread", "rays", "spot_image"]

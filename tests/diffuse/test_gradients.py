@@ -9,7 +9,8 @@ from torch.autograd import gradcheck
 
 from refine.diffuse_builders import build_structure
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
-from sim_core.diffuse.brillouin import separate_wavevectors, unique_wavevectors, zone_grid
+from sim_core.diffuse.brillouin import Wavevectors, separate_wavevectors, unique_wavevectors, zone_grid
+from sim_core.diffuse.columns import find_columns
 from sim_core.diffuse.dynamical_matrix import dynamical_matrix, normal_modes
 from sim_core.diffuse.elastic_network import Springs, find_contacts
 from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
@@ -27,6 +28,8 @@ POINTS = f64(
         [0.0, 0.0, 0.0],
     ]
 )
+GRID = torch.cartesian_prod(f64([0.5, 1.0]), f64([1.0, -0.5]), f64([0.0, 0.5, -4 / 3]))
+"""Zone faces, degenerate wavevectors and Bragg points that fill a box."""
 ALL = {"helix_p212121": RigidUnits(), "helix_p31": RigidUnits(), "helix_p1_allatom": SingleAtoms()}
 
 
@@ -74,6 +77,35 @@ def test_scattering_vectors(name: str) -> None:
     # 0 itself is left out for single atoms only: |q| has a corner there
     points = POINTS[:5] if isinstance(simulate.bodies, SingleAtoms) else POINTS
     check(of_q, scattering_vectors(points, structure.basis))
+
+
+@pytest.mark.parametrize("name", ["helix_p212121", "helix_p31"])
+def test_columns_of_a_grid(name: str) -> None:
+    structure, simulate = network(name)
+    assert find_columns(GRID, structure.basis) is not None
+    q = scattering_vectors(GRID, structure.basis)
+    start = Springs(f64(1.3), f64(0.6))
+    free = separate_wavevectors(GRID)
+    scale = simulate(structure, start, q, free).max()
+
+    def intensity(gamma: Tensor, xyz: Tensor, b: Tensor, wavevectors: Wavevectors | None = None) -> Tensor:
+        changed = replace(structure, xyz=xyz, b_iso=b)
+        return simulate(changed, Springs(*gamma), q, wavevectors) / scale
+
+    inputs = (f64([1.3, 0.6]), structure.xyz, structure.b_iso)
+    torch.testing.assert_close(intensity(*inputs), intensity(*inputs, free), rtol=1e-12, atol=0)
+    wanted = torch.autograd.functional.jacobian(lambda *v: intensity(*v, free), inputs)
+    backward = torch.autograd.functional.jacobian(intensity, inputs)
+    forward = torch.func.jacfwd(intensity, argnums=(0, 1, 2))(*inputs)
+    for one, other, third in zip(wanted, backward, forward, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(one, third, rtol=1e-10, atol=1e-12)
+
+    def few(gamma: Tensor, xyz: Tensor, b: Tensor) -> Tensor:
+        moved = torch.cat([structure.xyz[:2] + xyz, structure.xyz[2:]])
+        return intensity(gamma, moved, torch.cat([b, structure.b_iso[2:]]))
+
+    check(few, f64([1.3, 0.6]), torch.zeros(2, 3, dtype=torch.float64), structure.b_iso[:2])
 
 
 def test_the_points_are_degenerate() -> None:

@@ -42,7 +42,7 @@ def test_folding(name: str) -> None:
     assert len(folded.points) < 0.3 * len(one.hkl)
 
 
-@pytest.mark.parametrize("name", ["helix_p1_even_gamma", "helix_p212121"])
+@pytest.mark.parametrize("name", ["helix_p1_even_gamma", "helix_p212121", "helix_p31"])
 def test_a_grid_is_its_points(name: str) -> None:
     one = case(name)
     q = scattering_vectors(one.hkl, one.structure.basis)

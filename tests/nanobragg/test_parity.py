@@ -78,6 +78,20 @@ def test_single_precision_is_near(name: str, tmp_path: Path, monkeypatch: pytest
     assert result.max_relative_error <= 1e-5
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["base_mosflm_cubic", "dispersion5", "dmin", "hkl_sparse_defaultF", "mosaic_phi", "oversample_thick",
+     "phi_from_zero", "phi_through_zero", "shape_round", "tricubic_forced", "water"],
+)  # fmt: skip
+def test_compiled_kernel_is_near(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 1e-10 of the maximum and the rounding of the file to single precision."""
+    monkeypatch.chdir(tmp_path)
+    case = load(name)
+    ours = run(case, tmp_path, "-nonoise", "--kernel", "compiled").astype(np.float64)
+    theirs = case.image.astype(np.float64)
+    assert (np.abs(ours - theirs) <= 1e-10 * theirs.max() + 1.2e-7 * theirs).all()
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if load(name).image_spec is not None])
 def test_spec_leaves_the_carry_over_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

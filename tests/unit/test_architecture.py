@@ -51,7 +51,7 @@ def test_formats_know_nothing_of_the_refinement(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_only_the_entry_points_know_hydra(path):
-    users = {"train.py", "run.py", "sweep.py", "simulate.py", "compose.py"}
+    users = {"train.py", "driver.py", "sweep.py", "simulate.py", "compose.py"}
     assert path.name in users or not any(i.startswith(("hydra", "omegaconf")) for i in imports(path))
 
 
