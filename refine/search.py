@@ -99,15 +99,16 @@ def find_orientation(
     points = len(fit.target.observed)
     left = max(1.0, float(-last.scores[0]) / points)
     scores = [(fit.null() + float(s)) / left for s in last.scores]
+    least = 20 + 2 * math.log(scored + more)
     report = {
         "orientations": scored + more,
         "symmetry_rotations": len(scene.group),
         "best_score": scores[0],
         "runner_up_score": scores[1] if len(scores) > 1 else None,
-        "significant_score": 20 + 2 * math.log(scored + more),
+        "significant_score": least,
         "wall_s": time.perf_counter() - start,
     }
-    if not scores[0] > report["significant_score"]:
+    if not scores[0] > least:
         raise NothingFoundError(report)
     return Found(_misset(last.rotations[0], image, scene.group, goal), report)
 
@@ -152,6 +153,8 @@ def oriented(
 def describe(report: dict[str, Any]) -> str:
     """The one line that is printed."""
     second = report["runner_up_score"]
+    if not report.get("taken", True):
+        return f"search within {report['within_deg']:g} deg: nothing found, the start stays"
     kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
     return (
         f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "

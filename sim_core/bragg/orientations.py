@@ -41,13 +41,17 @@ def grid_size(covering: float) -> int:
     return math.ceil(GRID_THICKNESS * 8 * math.pi**2 / ball)
 
 
-def quaternion_product(p: Float[Tensor, "*batch 4"], q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
+def quaternion_product(p: Float[Tensor, "*#batch 4"], q: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "... 4"]:
     """The rotation q, then the rotation p."""
-    a, b = p[..., :1], q[..., :1]
-    u, v = p[..., 1:].expand(torch.broadcast_shapes(p.shape, q.shape)[:-1] + (3,)), q[..., 1:]
-    v = v.expand(u.shape)
-    vector = a * v + b * u + torch.linalg.cross(u, v)
-    return torch.cat([a * b - (u * v).sum(-1, keepdim=True), vector], -1)
+    a, b, c, d = p.unbind(-1)
+    w, x, y, z = q.unbind(-1)
+    parts = (
+        a * w - b * x - c * y - d * z,
+        a * x + b * w + c * z - d * y,
+        a * y - b * z + c * w + d * x,
+        a * z + b * y - c * x + d * w,
+    )
+    return torch.stack(parts, -1)
 
 
 def quaternion_matrix(q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
@@ -89,8 +93,8 @@ def vector_quaternion(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]
 
 
 def distance(
-    p: Float[Tensor, "*batch 4"], q: Float[Tensor, "*batch 4"], group: Float[Tensor, "g 4"]
-) -> Float[Tensor, "*batch"]:
+    p: Float[Tensor, "*#batch 4"], q: Float[Tensor, "*#batch 4"], group: Float[Tensor, "g 4"]
+) -> Float[Tensor, "..."]:
     """Angle [rad] of the smallest rotation from p to any of q g."""
     relative = quaternion_product(q * q.new_tensor([1.0, -1.0, -1.0, -1.0]), p)
     cosine = (relative @ group.mT).abs().amax(-1)

@@ -1,8 +1,8 @@
 r"""Orientation of a crystal from one image without a starting point.
 
-Three steps, each with fewer candidates and more physics: a grid over all rotations modulo the crystal's symmetry, scored
-on a :class:`RingMap`; a climb of the best with a tolerance that is halved; a fit of the best of those to the photons
-with the closed form, mosaic spread inflated at first. All candidates of a step are worked on together.
+Three steps, each with fewer candidates and more physics: a grid over all rotations modulo the crystal's symmetry,
+scored on a :class:`RingMap`; a climb of the best with a tolerance that is halved; a fit of the best of those to the
+photons with the closed form, mosaic spread inflated at first. All candidates of a step are worked on together.
 """
 
 import math
@@ -88,10 +88,7 @@ def scan_grid(scene: Scene, keep: int, near: Ball | None = None) -> tuple[Candid
         The best, and how many there were.
     """
     every = even_rotations(grid_size(COVERING))
-    if near is None:
-        grid = in_zone(every, scene.group)
-    else:
-        grid = torch.cat([near.centre[None], every[near.holds(every)]])
+    grid = in_zone(every, scene.group) if near is None else torch.cat([near.centre[None], every[near.holds(every)]])
     scores = _scores(scene, grid, TOLERANCE)
     best = scores.topk(min(keep, len(grid)))
     return Candidates(grid[best.indices], best.values), len(grid)

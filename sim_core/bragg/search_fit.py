@@ -29,7 +29,8 @@ class Fit:
 
     def __init__(self, target: Target, spots: Spots, amplitudes: Tensor, settings: Settings) -> None:
         self.target = Target(*(x.float() for x in target))
-        self.spots = Spots(*(x.float() if isinstance(x, Tensor) else x for x in spots))
+        tensors = {name: getattr(spots, name).float() for name in spots._fields if name != "half_width"}
+        self.spots = Spots(**tensors, half_width=None)
         self.amplitudes, self.settings = amplitudes.float(), settings
         self.observed = root(self.target.observed)
 

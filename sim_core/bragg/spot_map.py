@@ -85,8 +85,8 @@ def local_background(
 
 
 def standing_out(
-    photons: Float[Tensor, "n"], mean: Float[Tensor, "n"], variance: Float[Tensor, "n"], threshold: float = 2.0
-) -> Float[Tensor, "n"]:
+    photons: Float[Tensor, "*n"], mean: Float[Tensor, "*n"], variance: Float[Tensor, "*n"], threshold: float = 2.0
+) -> Float[Tensor, "*n"]:
     """Difference of the square roots of photons and background in standard deviations, above a threshold."""
     root = 2 * ((photons.clamp_min(0) + 0.375).sqrt() - (mean.clamp_min(0) + 0.375).sqrt())
     excess = (variance / mean.clamp_min(0.375)).clamp_min(1.0).sqrt()

@@ -1,0 +1,109 @@
+"""From how far a refinement finds home: ``python benchmarks/capture_radius.py [--starts 8] [--only SUBSTRING]``.
+
+The 64 x 64 detector of mosaic_misset (Poisson noise, 100 photons in the brightest pixel, truth of 2000 random blocks)
+and the lysozyme-like still. Starts lie at a given angle from the truth about random axes; a start counts where the
+refined orientation is within 0.1 deg of the truth (the angle of the rotation between them). No orientation search over
+all rotations. benchmarks/results/capture_radius.json keeps the table.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from machine import machine
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from refine.compose import load
+from refine.problem import build_problem
+from refine.run import refine
+from sim_core.rotations import axis_rotation, xyz_angles, xyz_rotation
+
+RESULTS = Path(__file__).parent / "results"
+GOAL = 0.1
+SEED = "experiment=mosaic_misset"
+LYSOZYME = ("experiment=lysozyme_still", "simulator=closed_form")
+CASES = (
+    ("64 x 64, N = 5", 5, "coarse_to_fine", (5.0, 10.0)),
+    ("64 x 64, N = 10", 10, "coarse_to_fine", (5.0, 10.0)),
+    ("64 x 64, N = 20", 20, "coarse_to_fine", (3.0, 5.0)),
+    ("64 x 64, N = 50 (report only)", 50, "coarse_to_fine", (3.0,)),
+    ("lysozyme_still, closed form", None, "none", (3.0,)),
+    ("lysozyme_still, closed form", None, "coarse_to_fine", (5.0,)),
+)
+
+
+def small(n_cells: int) -> list[str]:
+    """The seed detector with 100 photons in the brightest pixel."""
+    base = [SEED, f"crystal.n_cells={n_cells}", "truth.mosaic_domains=2000"]
+    photons = build_problem(load(*base, "beam.fluence=1e28")).observation.photons
+    return [*base, f"beam.fluence={1e28 * 100 / photons.max():.8g}", "data.noise=poisson"]
+
+
+def starts(truth: Tensor, angle: float, count: int) -> list[list[float]]:
+    axes = torch.randn(count, 3, generator=torch.Generator().manual_seed(round(10 * angle))).double()
+    turns = axis_rotation(axes, torch.full((count,), math.radians(angle)).double())
+    return [torch.rad2deg(xyz_angles(turn @ xyz_rotation(truth))).tolist() for turn in turns]
+
+
+def away(results: dict, truth: Tensor) -> float:
+    """Angle [deg] of the rotation from the truth to what was found."""
+    found = torch.tensor([results["parameters"][f"misset_deg_{a}"]["refined"] for a in "xyz"]).double()
+    relative = xyz_rotation(torch.deg2rad(found)) @ xyz_rotation(truth).T
+    return math.degrees(math.acos(min(1.0, (float(relative.trace()) - 1) / 2)))
+
+
+def run(overrides: list[str], schedule: str, angle: float, count: int) -> dict:
+    truth_deg = load(*overrides).truth.misset_deg
+    truth = torch.deg2rad(torch.tensor(truth_deg).double())
+    errors, steps, seconds = [], [], []
+    for start in starts(truth, angle, count):
+        settings = load(*overrides, f"schedule={schedule}", f"initial.misset_deg={start}", "logger=none")
+        begin = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            results = refine(settings, Path(folder))
+        seconds.append(time.perf_counter() - begin)
+        errors.append(away(results, truth))
+        steps.append(results["steps"])
+    return {
+        "found": sum(e <= GOAL for e in errors),
+        "starts": count,
+        "median_error_deg": statistics.median(errors),
+        "errors_deg": [round(e, 3) for e in errors],
+        "median_steps": statistics.median(steps),
+        "median_s": statistics.median(seconds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--starts", type=int, default=8)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    rows = []
+    for name, n_cells, schedule, angles in CASES:
+        if options.only not in name:
+            continue
+        overrides = list(LYSOZYME) if n_cells is None else small(n_cells)
+        for angle in angles:
+            row = {"case": name, "schedule": schedule, "angle_deg": angle}
+            rows.append(row | run(overrides, schedule, angle, options.starts))
+    console = Console(width=120)
+    table = Table("image", "schedule", "start off by", "found", "median error", "steps", "seconds", box=None)
+    for r in rows:
+        cells = (f"{r['angle_deg']:g} deg", f"{r['found']}/{r['starts']}", f"{r['median_error_deg']:.3f} deg")
+        table.add_row(r["case"], r["schedule"], *cells, f"{r['median_steps']:g}", f"{r['median_s']:.1f}")
+    console.print(table)
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"machine": machine(), "rows": rows}
+    (RESULTS / "capture_radius.json").write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

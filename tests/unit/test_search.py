@@ -1,0 +1,69 @@
+"""Search of an orientation on small images."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import tensor
+
+from refine.compose import load
+from refine.datamodule import Observation
+from refine.problem import build_problem
+from refine.search import NothingFoundError, find_orientation
+from sim_core.bragg.mosaic import random_domains
+from sim_core.bragg.orientations import distance, matrix_quaternion, quaternion_matrix, table_rotations
+from sim_core.bragg.sampled import SampledBragg
+from sim_core.rotations import xyz_angles, xyz_rotation
+
+
+def image(n_cells, seed, cell):
+    problem = build_problem(load("experiment=mosaic_misset", f"crystal.n_cells={n_cells}", f"crystal.cell={cell}"))
+    experiment = problem.model.experiment({k: v.detach() for k, v in problem.parameters().items()})
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(4, generator=generator).double()
+    q = q / q.norm()
+    crystal = replace(
+        experiment.crystal, misset=xyz_angles(quaternion_matrix(q)), mosaic_spread=tensor(math.radians(0.8))
+    )
+    simulator = SampledBragg(random_domains(100, 7), oversample=2, dtype=torch.float32)
+    with torch.no_grad():
+        photons = simulator(replace(experiment, crystal=crystal)).double()
+    photons = torch.poisson(photons * 100 / photons.max(), generator=generator).view(64, 64)
+    return experiment, photons, q
+
+
+def observed(photons):
+    return Observation(photons.numpy(), np.ones((64, 64), dtype=bool), "")
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "cell"),
+    [(5, [100, 100, 100, 90, 90, 90]), (20, [100, 100, 100, 90, 90, 90]), (10, [70, 80, 95, 75, 85, 98])],
+)
+def test_finds_the_orientation(n_cells, cell):
+    experiment, photons, q = image(n_cells, 3, cell)
+    found = find_orientation(experiment, observed(photons), 0.0, None)
+    group = table_rotations(experiment.structure_factors, experiment.crystal.cell)
+    there = matrix_quaternion(xyz_rotation(torch.deg2rad(tensor(found.misset_deg))))
+    assert math.degrees(float(distance(there, q, group))) < 0.5
+    assert found.report["best_score"] > found.report["runner_up_score"]
+    assert found.report["symmetry_rotations"] == len(group)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.1, 50.0])
+def test_finds_nothing_in_noise(mean):
+    experiment, photons, _ = image(10, 3, [100, 100, 100, 90, 90, 90])
+    noise = torch.poisson(torch.full_like(photons, mean), generator=torch.Generator().manual_seed(2))
+    with pytest.raises(NothingFoundError, match="nothing found"):
+        find_orientation(experiment, observed(noise), 0.0, None)
+
+
+def test_stays_near_the_start_where_told_to():
+    experiment, photons, q = image(10, 5, [100, 100, 100, 90, 90, 90])
+    angles = torch.rad2deg(xyz_angles(quaternion_matrix(q)))
+    x, y, z = (angles + tensor([4.0, -3.0, 5.0])).tolist()
+    found = find_orientation(experiment, observed(photons), 0.0, (x, y, z), 15.0)
+    there = matrix_quaternion(xyz_rotation(torch.deg2rad(tensor(found.misset_deg))))
+    assert math.degrees(float(distance(there, q, q.new_tensor([[1.0, 0.0, 0.0, 0.0]])))) < 0.5
