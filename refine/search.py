@@ -15,6 +15,7 @@ from refine.errors import RefinementError
 from refine.model import BraggModel
 from refine.settings import Settings
 from sim_core import Experiment
+from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
 from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, scan_grid, with_twins
@@ -65,6 +66,7 @@ def find_orientation(
     d_min: float,
     near_deg: tuple[float, float, float] | None,
     within_deg: float | None = None,
+    blocks: Blocks = GAUSSIAN,
 ) -> Found:
     """Search all orientations, or those near one.
 
@@ -77,6 +79,7 @@ def find_orientation(
         d_min: Resolution limit [A]; zero for none.
         near_deg: Of the equivalent solutions the one nearest to this misset is taken; ``None`` for zero.
         within_deg: Look within this angle of ``near_deg`` only; ``None`` for everywhere.
+        blocks: Interference function that the last few candidates are compared with.
 
     Raises:
         NothingFoundError: if the best is not significant.
@@ -95,6 +98,9 @@ def find_orientation(
     coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
     best = different(_ranked(coarse), scene.group, APART, 4)
     fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
+    if len(blocks.weights) > 1:
+        best = different(_ranked(fine), scene.group, APART, 3)
+        fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.0, 4),), blocks)
     last = different(_ranked(fine), scene.group, APART, 2)
     points = len(fit.target.observed)
     left = max(1.0, float(-last.scores[0]) / points)
@@ -140,7 +146,8 @@ def oriented(
     try:
         with torch.no_grad():
             experiment, d_min = model.experiment(values), settings.simulator.d_min_A
-            found = find_orientation(experiment, observation, d_min, near, None if everywhere else radius)
+            within, blocks = None if everywhere else radius, BLOCKS.get(settings.crystal.shape, GAUSSIAN)
+            found = find_orientation(experiment, observation, d_min, near, within, blocks)
     except NothingFoundError as error:
         if everywhere:
             raise
@@ -164,13 +171,18 @@ def describe(report: dict[str, Any]) -> str:
 
 
 def _fit(
-    image: Image, points: int, rotations: Tensor, mosaic: float, stages: tuple[tuple[float, int], ...]
+    image: Image,
+    points: int,
+    rotations: Tensor,
+    mosaic: float,
+    stages: tuple[tuple[float, int], ...],
+    blocks: Blocks = GAUSSIAN,
 ) -> tuple[Fits, Fit]:
     """Fit with the mosaic spread inflated by some degrees for some steps, stage by stage."""
     factors = image.experiment.structure_factors
     h, k, l = factors.table.shape
     settings = SumSettings((1, 1, 1), factors.h_min, (h, k, l), torch.float32)
-    fit = Fit(image.target(points), image.spots(), padded_values(factors), settings)
+    fit = Fit(image.target(points), image.spots(blocks), padded_values(factors), settings)
     fits = fit.start(rotations, mosaic, math.radians(stages[0][0]))
     for inflation, steps in stages:
         fits = fit.run(fits, math.radians(inflation), steps)

@@ -13,7 +13,7 @@ from ..kernels.spot_image import pixel_spread
 from ..kernels.spot_sum import Spots
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume
-from .closed_form import GAUSSIAN, bandwidth_variance, directions_covariance, mean_wave, reflections
+from .closed_form import GAUSSIAN, Blocks, bandwidth_variance, directions_covariance, mean_wave, reflections
 from .mosaic import SIGMA_PER_SPREAD
 from .orientations import table_rotations
 from .sampled import falloff, point_weights, polarization
@@ -142,7 +142,7 @@ class Image:
         outer = bandwidth_variance(beam) * s[:, :, None] * s[:, None, :] + swing * swept[:, :, None] * swept[:, None, :]
         return pixel + directions_covariance(beam) + outer
 
-    def spots(self) -> Spots:
+    def spots(self, blocks: Blocks = GAUSSIAN) -> Spots:
         """What the size of a block makes of each lattice point, in the crystal's frame."""
         crystal = self.experiment.crystal
         zero = torch.zeros_like(crystal.misset)
@@ -156,4 +156,4 @@ class Image:
         beam = replace(
             beam, direction=self.direction[None], wavelength=wave, weight=one, divergence=None, bandwidth=None
         )
-        return reflections(still, beam, scan, GAUSSIAN)
+        return reflections(still, beam, scan, blocks)
