@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refine.arbitration import AFFORDABLE, Misset, preferred
 from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
@@ -26,6 +27,12 @@ from sim_core.rotations import xyz_angles, xyz_rotation
 
 APART = math.radians(1.0)
 """Orientations that differ by less are the same solution [rad]."""
+
+KEPT = (400, 32, 6)
+"""Candidates that are left after the grid, the climb and the coarse fit."""
+
+CLOSE = 0.5
+"""Share of the best score above which another solution is compared once more."""
 
 COARSE, FINE = 2500, 12000
 """Points of the image that many, and the last few, candidates are fitted to."""
@@ -53,10 +60,12 @@ class Found:
 
     Attributes:
         misset_deg: Angles about lab x, y, z [deg].
+        others: Different solutions whose score is not far below.
         report: For results.json.
     """
 
-    misset_deg: tuple[float, float, float]
+    misset_deg: Misset
+    others: list[Misset]
     report: dict[str, Any]
 
 
@@ -64,7 +73,7 @@ def find_orientation(
     experiment: Experiment,
     observation: Observation,
     d_min: float,
-    near_deg: tuple[float, float, float] | None,
+    near_deg: Misset | None,
     within_deg: float | None = None,
     blocks: Blocks = GAUSSIAN,
 ) -> Found:
@@ -92,16 +101,17 @@ def find_orientation(
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
     if ball is not None:
         scene = scene._replace(group=scene.group[:1])
-    grid, scored = scan_grid(scene, 200, ball)
-    climbed, more = climb(scene, grid, math.radians(0.2), 12)
+    grid, scored = scan_grid(scene, KEPT[0], ball)
+    climbed, more = climb(scene, grid, math.radians(0.2), KEPT[1])
     rotations = with_twins(climbed, scene.frame[2], 4) if ball is None else climbed.rotations
     coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
-    best = different(_ranked(coarse), scene.group, APART, 4)
+    best = different(_ranked(coarse), scene.group, APART, KEPT[2])
     fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
     if len(blocks.weights) > 1:
         best = different(_ranked(fine), scene.group, APART, 3)
-        fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.0, 4),), blocks)
-    last = different(_ranked(fine), scene.group, APART, 2)
+        rotations = with_twins(best, scene.frame[2], 2) if ball is None else best.rotations
+        fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
+    last = different(_ranked(fine), scene.group, APART, 3)
     points = len(fit.target.observed)
     left = max(1.0, float(-last.scores[0]) / points)
     scores = [(fit.null() + float(s)) / left for s in last.scores]
@@ -116,7 +126,9 @@ def find_orientation(
     }
     if not scores[0] > least:
         raise NothingFoundError(report)
-    return Found(_misset(last.rotations[0], image, scene.group, goal), report)
+    close = [r for r, score in zip(last.rotations, scores, strict=True) if score > CLOSE * scores[0]]
+    first, *others = (_misset(r, image, scene.group, goal) for r in close)
+    return Found(first, others, report)
 
 
 def oriented(
@@ -153,7 +165,10 @@ def oriented(
             raise
         return settings, error.search | {"within_deg": radius, "taken": False}
     report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
-    initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
+    misset = found.misset_deg
+    if found.others and model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
+        misset = preferred(model, values, observation.observed(), [misset, *found.others])[0]
+    initial = settings.initial.model_copy(update={"misset_deg": misset})
     return settings.model_copy(update={"initial": initial}), report
 
 
@@ -194,14 +209,14 @@ def _ranked(fits: Fits) -> Candidates:
     return Candidates(fits.rotations[order], -fits.deviance[order])
 
 
-def _goal(image: Image, near_deg: tuple[float, float, float] | None) -> Tensor:
+def _goal(image: Image, near_deg: Misset | None) -> Tensor:
     """Orientation of the crystal, in the middle of the exposure, at a given misset."""
     orientation = matrix_quaternion(image.experiment.crystal.orientation)
     wanted = matrix_quaternion(xyz_rotation(torch.deg2rad(torch.tensor(near_deg or (0.0, 0.0, 0.0)).double())))
     return quaternion_product(matrix_quaternion(image.turn[0]), quaternion_product(wanted, orientation))
 
 
-def _misset(rotation: Tensor, image: Image, group: Tensor, goal: Tensor) -> tuple[float, float, float]:
+def _misset(rotation: Tensor, image: Image, group: Tensor, goal: Tensor) -> Misset:
     """The misset of the equivalent that is nearest to the goal, rounded: a search that is repeated agrees."""
     nearest = nearest_equivalent(rotation, group, goal)
     turn = image.turn[0].T @ quaternion_matrix(nearest) @ image.experiment.crystal.orientation.T
