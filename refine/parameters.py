@@ -83,7 +83,7 @@ class ParameterSpec:
     def __post_init__(self) -> None:
         for bound, ok in ((self.lower, self.initial.ge), (self.upper, self.initial.le)):
             if bound is not None and not bool(ok(bound).all()):
-                limits = f"a value from {self.lower} to {self.upper}"
+                limits = f"a value of at {'least' if ok == self.initial.ge else 'most'} {bound}"
                 raise required(f"initial.{self.name}", limits, self.initial.tolist())
 
 

@@ -106,7 +106,15 @@ def tangents(
 
 @cache
 def problem(dtype: torch.dtype) -> str:
-    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
+    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before.
+
+    In a thread of its own, since the tensors that are made while a Jacobian is computed are wrapped.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_tried, dtype).result()
+
+
+def _tried(dtype: torch.dtype) -> str:
     try:
         one = torch.ones(1, dtype=torch.float64)
         settings = Settings(None, torch.zeros(3, dtype=torch.long), (0, 0, 0), dtype)  # type: ignore[arg-type]

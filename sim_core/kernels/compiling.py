@@ -28,17 +28,22 @@ def lane_sum(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What Python calls, from any thread; kept on disk where a folder can be written.
+    """What Python calls, from any thread."""
+    return kept(function, _OPTIONS)
+
+
+def kept(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
+    """Machine code that runs in any thread and is kept on disk where a folder can be written.
 
     Numba looks at the age of the file that defines the function; what is called from there lies in other files.
     """
     bare = inspect.unwrap(function)
     try:
-        code: Any = numba.njit(bare, cache=True, nogil=True, **_OPTIONS)
+        code: Any = numba.njit(bare, cache=True, nogil=True, **options)
         file = code._cache._cache_file
         file._source_stamp = (*file._source_stamp, _sources())
     except (RuntimeError, AttributeError):  # no place for a cache, or another kind of cache
-        code = numba.njit(bare, nogil=True, **_OPTIONS)
+        code = numba.njit(bare, nogil=True, **options)
     return code
 
 

@@ -25,6 +25,8 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from .compiling import kept
+
 LANES = 256
 """Pixels or rows that are worked on at a time."""
 
@@ -39,24 +41,14 @@ WORKSPACE = 19 * LANES
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Machine code that is kept on disk where a folder can be written; a checking wrapper of tests is taken off."""
-    bare = inspect.unwrap(function)
-    try:
-        code: Callable[..., Any] = numba.njit(bare, cache=True, **_OPTIONS, **options)
-    except RuntimeError:  # no place for a cache
-        code = numba.njit(bare, **_OPTIONS, **options)
-    return code
-
-
 def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of a loop over lanes."""
-    return compiled(function, forceinline=True)
+    """A part of a loop over lanes; a checking wrapper of tests is taken off."""
+    return numba.njit(inspect.unwrap(function), forceinline=True, **_OPTIONS)
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """A loop over all lanes that Python calls, from any thread."""
-    return compiled(function, nogil=True)
+    return kept(function, _OPTIONS)
 
 
 def _series(z, c):

@@ -1,7 +1,8 @@
-"""Which implementation of the sum over orientations runs, and one line in the log that says so."""
+"""Which implementation of a hot loop runs, and one line in the log that says so."""
 
 import logging
 from functools import cache
+from importlib import import_module
 
 import torch
 
@@ -13,6 +14,9 @@ KERNELS = ("auto", "eager", "compiled")
 WORTHWHILE = 1 << 24
 """Evaluations in one call from which on ``auto`` takes the compiled kernel: below, compiling for the first time costs
 more than it saves. The size alone decides, so that a run takes the same path however often it is repeated."""
+
+WORTHWHILE_SPOTS = 1 << 16
+"""The same for the closed form, in Gaussians: pixels times lattice points, terms and steps."""
 
 _log = logging.getLogger("sim_core.kernels")
 
@@ -49,6 +53,34 @@ def select(
     return "eager" if reason else "compiled"
 
 
+def select_closed_form(wanted: str, evaluations: int, device: torch.device, dtype: torch.dtype) -> str:
+    """The kernel for one image in closed form: ``eager`` or ``compiled``.
+
+    Args:
+        wanted: As of :func:`select`.
+        evaluations: Pixels times lattice points, Gaussians and steps.
+        device: Where the tensors are.
+        dtype: Precision of the intensities.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if wanted not in KERNELS:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {wanted}")
+    if wanted == "eager":
+        reason = "as asked for"
+    elif device.type != "cpu":
+        reason = f"no compiled kernel for {device.type}"
+    elif dtype not in (torch.float32, torch.float64):
+        reason = f"no compiled kernel in {dtype}"
+    elif wanted == "auto" and evaluations < WORTHWHILE_SPOTS:
+        reason = "too small for compiling to pay"
+    else:
+        reason = _missing("spot_compiled", dtype)
+    _say(f"closed form: eager ({reason})" if reason else f"closed form: machine code, {str(dtype)[6:]}")
+    return "eager" if reason else "compiled"
+
+
 def _against(
     wanted: str,
     evaluations: int,
@@ -73,20 +105,18 @@ def _against(
         return "too small for compiling to pay"
     if device.type != "cpu" and wanted == "auto":
         return f"the compiled kernel has not been measured on {device.type}"
-    return _missing(device.type, dtype)
+    return _missing("compiled" if device.type == "cpu" else "gpu", dtype)
 
 
 @cache
-def _missing(device: str, dtype: torch.dtype) -> str:
+def _missing(module: str, dtype: torch.dtype) -> str:
     """What stands in the way of compiling here."""
     try:
-        if device == "cpu":
-            from . import compiled as kernel
-        else:
-            from . import gpu as kernel  # type: ignore[no-redef]
+        kernel = import_module(f".{module}", __package__)
     except Exception as error:  # an installation without a compiler, or with a broken one, still works
         return f"{type(error).__name__}: {error}".split("\n")[0]
-    return kernel.problem(dtype)
+    reason: str = kernel.problem(dtype)
+    return reason
 
 
 @cache

@@ -28,7 +28,7 @@ def normalised(simulator: SampledBragg, experiment: Experiment) -> float:
     return float(simulator(experiment, PIXELS).max())
 
 
-@pytest.fixture(params=["square", "round", "gauss"])
+@pytest.fixture(params=["square", "round", "gauss", "gaussian"])
 def simulator(request):
     return SampledBragg(random_domains(6, 42), SHAPES[request.param](), oversample=2)
 

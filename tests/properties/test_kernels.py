@@ -185,3 +185,11 @@ def test_auto_goes_by_the_size_alone(monkeypatch):
     assert (chosen(selection.WORTHWHILE - 1), chosen(selection.WORTHWHILE)) == ("eager", "compiled")
     with pytest.raises(ValueError, match="kernel: expected one of auto, eager, compiled, got fast"):
         selection.select("fast", 1, torch.device("cpu"), torch.float64, Square())
+
+
+def test_the_first_call_may_be_a_jacobian(experiment, with_crystal):
+    """What finds out whether there is a compiler runs inside the transformation, then."""
+    selection._missing.cache_clear()
+    simulator = SampledBragg(random_domains(3, 5), kernel="compiled")
+    torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(torch.tensor(0.01).double())
+    assert selection._missing("compiled", torch.float64) == ""

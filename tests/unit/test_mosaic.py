@@ -4,7 +4,13 @@ import pytest
 import torch
 from support import tensor
 
-from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, domain_rotations, quadrature_domains, random_domains
+from sim_core.bragg.mosaic import (
+    SIGMA_PER_SPREAD,
+    domain_rotations,
+    normal_domains,
+    quadrature_domains,
+    random_domains,
+)
 from sim_core.bragg.random_numbers import ran1
 
 
@@ -56,6 +62,35 @@ def test_quadrature_has_the_moments_of_the_random_blocks(count):
     torch.testing.assert_close(second, SIGMA_PER_SPREAD**2 * torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
     torch.testing.assert_close(second, moments(sample)[1], rtol=0, atol=3e-3)
     torch.testing.assert_close(fourth, moments(sample)[2], rtol=0, atol=3e-3)
+
+
+@pytest.mark.parametrize("count", [7, 13, 25, 65, 97, 187])
+def test_normal_quadrature_has_the_moments_of_a_normal_distribution(count):
+    rule = quadrature_domains(count, "normal")
+    v = rule.axes * rule.angles[:, None]
+    assert len(rule.weights) == count
+    assert float(rule.weights.sum()) == pytest.approx(1)
+    assert float(rule.weights.min()) > 0
+    assert float((rule.weights[:, None] * v).sum(0).abs().max()) < 1e-14
+    second = torch.einsum("n,ni,nj->ij", rule.weights, v, v)
+    torch.testing.assert_close(second, SIGMA_PER_SPREAD**2 * torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12)
+    fourth = float((rule.weights * rule.angles**4).sum())
+    assert fourth == pytest.approx(15 * SIGMA_PER_SPREAD**4)
+    if count >= 97:
+        assert float((rule.weights * rule.angles**6).sum()) == pytest.approx(105 * SIGMA_PER_SPREAD**6)
+
+
+def test_normal_blocks_have_the_moments_of_a_normal_distribution():
+    sample = normal_domains(200000, 3)
+    v = sample.axes * sample.angles[:, None]
+    assert float(sample.weights.sum()) == pytest.approx(1)
+    assert float(v.mean(0).abs().max()) < 5e-3
+    torch.testing.assert_close(
+        torch.cov(v.T), SIGMA_PER_SPREAD**2 * torch.eye(3, dtype=torch.float64), rtol=0, atol=3e-3
+    )
+    assert float(sample.angles.pow(4).mean()) == pytest.approx(15 * SIGMA_PER_SPREAD**4, rel=0.02)
+    assert torch.equal(normal_domains(5, 1).angles, normal_domains(5, 1).angles)
+    assert not torch.equal(normal_domains(5, 1).angles, normal_domains(5, 2).angles)
 
 
 def test_icosahedral_rules_integrate_high_degrees():

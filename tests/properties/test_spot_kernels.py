@@ -9,7 +9,7 @@ from support import tensor
 
 from sim_core import Scan, Sensor
 from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg
-from sim_core.kernels import spot_compiled, spot_selection
+from sim_core.kernels import selection, spot_compiled
 from sim_core.kernels.spot_sum import rotation_mean
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -68,10 +68,10 @@ def test_threads_do_not_change_a_bit(experiment, with_crystal, monkeypatch):
 
 
 def test_the_size_alone_decides(experiment, monkeypatch, caplog):
-    spot_selection._say.cache_clear()
+    selection._say.cache_clear()
     caplog.set_level(logging.INFO, "sim_core.kernels")
     ClosedFormBragg()(experiment)
-    monkeypatch.setattr(spot_selection, "WORTHWHILE", 60 * 64)
+    monkeypatch.setattr(selection, "WORTHWHILE_SPOTS", 60 * 64)
     ClosedFormBragg()(experiment)
     assert caplog.messages == [
         "closed form: eager (too small for compiling to pay)",
@@ -83,17 +83,17 @@ def test_the_size_alone_decides(experiment, monkeypatch, caplog):
 
 def test_the_first_call_may_be_a_jacobian(experiment, with_crystal, monkeypatch):
     """What finds out whether there is a compiler runs inside the transformation, then."""
-    spot_selection._missing.cache_clear()
+    selection._missing.cache_clear()
     spot_compiled.problem.cache_clear()
     simulator = ClosedFormBragg(kernel="compiled")
     torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(tensor(0.01))
-    assert spot_selection._missing(torch.float64) == ""
+    assert selection._missing("spot_compiled", torch.float64) == ""
 
 
 def test_without_a_compiler_the_reference_runs(experiment, monkeypatch, caplog):
-    spot_selection._say.cache_clear()
+    selection._say.cache_clear()
     caplog.set_level(logging.INFO, "sim_core.kernels")
-    monkeypatch.setattr(spot_selection, "_missing", lambda dtype: "no compiler")
+    monkeypatch.setattr(selection, "_missing", lambda module, dtype: "no compiler")
     image = ClosedFormBragg(kernel="compiled")(experiment)
     torch.testing.assert_close(image, ClosedFormBragg(kernel="eager")(experiment))
     assert caplog.messages[0] == "closed form: eager (no compiler)"

@@ -1,0 +1,319 @@
+"""Accuracy and time of the Bragg simulators: ``python benchmarks/accuracy.py [--samples N] [--quick] [--threads N]``.
+
+The truth is the mean over N (20,000) independent random samples of the sampled simulator, each a call of its own with
+one block, one spindle position, one direction, one wavelength and one place in the pixel, drawn together. Against it
+stand the closed form, random blocks and the quadrature. The truth has noise of its own: ``error`` is the plain relative
+L2 difference, ``without noise`` is what is left of it when the truth's variance, known from its batches, is taken away.
+
+The image has 256 x 256 pixels and no polarisation. benchmarks/results/accuracy.json keeps the results, each case as
+it is measured. ``--quick``: 1,000 samples, no case with divergence and bandwidth, nothing kept.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from machine import machine
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from refine.formats.reflections import read_hkl
+from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
+from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, Blocks, ClosedFormBragg, neighbours_needed
+from sim_core.bragg.lattice import Gaussian, Shape, Square
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
+from sim_core.bragg.sampled import SampledBragg
+
+ROOT = Path(__file__).parents[1]
+BATCHES = 20
+PHI_STEPS = 5
+OVERSAMPLE = 2
+
+
+def tensor(values: object) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An experiment, the shape of its blocks and its share of the random samples."""
+
+    name: str
+    experiment: Experiment
+    truth: str
+    share: float = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        return Gaussian() if self.truth == "gaussian" else Square()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Mean image, its squared noise (the sum over pixels of the variance of the mean) and the error of its sum."""
+
+    image: Tensor
+    noise: float
+    sum_error: float
+    samples: int
+    seconds: float
+
+
+def panel(pixel: float, distance: float, pixels_to_beam: int) -> Panel:
+    """256 x 256 pixels in front of the beam, whose centre is as many pixels from either edge."""
+    half = pixels_to_beam * pixel
+    return Panel(
+        origin=tensor([distance, half, -half]),
+        fast_axis=tensor([0.0, 0.0, 1.0]),
+        slow_axis=tensor([0.0, -1.0, 0.0]),
+        normal=tensor([1.0, 0.0, 0.0]),
+        pixel_size=tensor(pixel),
+        image_size=(256, 256),
+    )
+
+
+def crystal(cell: list[float], n_cells: float, mosaic_deg: float) -> Crystal:
+    return Crystal(
+        cell=tensor([*cell, *[math.pi / 2] * 3]),
+        orientation=torch.eye(3, dtype=torch.float64),
+        misset=torch.deg2rad(tensor([1.2, -0.7, 2.1])),
+        n_cells=tensor([n_cells] * 3),
+        mosaic_spread=torch.deg2rad(tensor(mosaic_deg)),
+    )
+
+
+def lysozyme(spread: bool, rotation_deg: float, mosaic_deg: float) -> Experiment:
+    """79 x 79 x 38 A, 15 cells along each edge; a quarter of a detector with the beam in its corner, to 3 A there."""
+    beam = Beam(
+        direction=tensor([[1.0, 0.0, 0.0]]),
+        wavelength=tensor([1.0]),
+        weight=tensor([1.0]),
+        fluence=tensor(3e26),
+        kahn=None,
+        polarization_axis=tensor([0.0, 0.0, 1.0]),
+        divergence=tensor(0.5e-3) if spread else None,
+        bandwidth=tensor(1e-3) if spread else None,
+    )
+    scan = Scan(tensor([0.0, 0.0, 1.0]), tensor([math.radians(rotation_deg) / 2]), tensor([1.0]))
+    if rotation_deg:
+        scan = replace(scan, width=torch.deg2rad(tensor(rotation_deg)))
+    amplitudes, low = read_hkl(ROOT / "data/lysozyme/lyso.hkl", 0.0)
+    factors = StructureFactors(torch.from_numpy(amplitudes), torch.from_numpy(low), tensor(0.0))
+    return Experiment(beam, panel(0.172e-3, 0.18, 256), crystal([79.1, 79.1, 38.4], 15.0, mosaic_deg), scan, factors)
+
+
+def large_pixels() -> Experiment:
+    """The still on the whole detector with pixels that are twice as large, larger than many spots; 18 cells."""
+    whole = lysozyme(False, 0.0, 0.35)
+    return replace(whole, panel=panel(0.344e-3, 0.18, 128), crystal=crystal([79.1, 79.1, 38.4], 18.0, 0.35))
+
+
+def cubic() -> Experiment:
+    """100 A, 5 cells along each edge, 31 A at the middle of the detector's edges: the size alone makes the spots."""
+    whole = lysozyme(False, 0.0, 0.5)
+    factors = StructureFactors.constant(tensor(100.0))
+    return replace(
+        whole, panel=panel(0.025e-3, 0.1, 128), crystal=crystal([100.0] * 3, 5.0, 0.8), structure_factors=factors
+    )
+
+
+def cases(quick: bool) -> list[Case]:
+    found = []
+    for truth, share in (("gaussian", 1.0), ("square", 0.25)):
+        for spread in (False,) if quick else (False, True):
+            beam = ", divergence and bandwidth" if spread else ""
+            found.append(Case(f"still{beam}", lysozyme(spread, 0.0, 0.35), truth, share))
+            found.append(Case(f"rotation of 0.5 deg{beam}", lysozyme(spread, 0.5, 0.25), truth, share))
+        found.append(Case("still, large pixels", large_pixels(), truth, 0.25))
+        found.append(Case("cubic 100 A, N = 5, low angle", cubic(), truth, 0.25))
+    return found
+
+
+def one_sample(case: Case, generator: torch.Generator) -> Tensor:
+    """The image of one block, spindle position, plane wave and place in the pixel, drawn at random together."""
+    e = case.experiment
+    normal = torch.randn(6, dtype=torch.float64, generator=generator)
+    place = torch.rand(3, dtype=torch.float64, generator=generator) - 0.5
+    vector = SIGMA_PER_SPREAD * normal[:3]
+    domain = DomainSample((vector / vector.norm())[None], vector.norm()[None], tensor([1.0]))
+    beam, scan = e.beam, e.scan
+    if beam.divergence is not None:
+        tilt = tensor([0.0, normal[3], normal[4]]) * beam.divergence
+        direction = beam.direction + tilt
+        beam = replace(beam, direction=direction / direction.norm(), divergence=None)
+    if beam.bandwidth is not None:
+        beam = replace(beam, wavelength=beam.wavelength * (1 + beam.bandwidth * normal[5]), bandwidth=None)
+    if scan.width is not None:
+        scan = replace(scan, phi=scan.phi + place[2] * scan.width, width=None)
+    p = e.panel
+    origin = p.origin + p.pixel_size * (place[0] * p.fast_axis + place[1] * p.slow_axis)
+    moved = replace(e, beam=beam, scan=scan, panel=replace(p, origin=origin))
+    return SampledBragg(domain, case.shape)(moved)
+
+
+def random_truth(case: Case, samples: int, seed: int = 1) -> Truth:
+    generator = torch.Generator().manual_seed(seed)
+    start = time.perf_counter()
+    size = samples // BATCHES
+    batches = []
+    for _ in range(BATCHES):
+        total = torch.zeros(256 * 256, dtype=torch.float64)
+        for _ in range(size):
+            total += one_sample(case, generator)
+        batches.append(total / size)
+    stack = torch.stack(batches)
+    sums = stack.sum(-1)
+    return Truth(
+        stack.mean(0),
+        float(stack.var(0).sum() / BATCHES),
+        float(sums.std() / math.sqrt(BATCHES) / sums.mean()),
+        size * BATCHES,
+        time.perf_counter() - start,
+    )
+
+
+def sampled_experiment(e: Experiment) -> Experiment:
+    """The same with steps of the spindle and, where the beam is spread, six plane waves that have its variances."""
+    beam, scan = e.beam, e.scan
+    if beam.divergence is not None and beam.bandwidth is not None:
+        root = math.sqrt(3)
+        tilts = torch.zeros(6, 3, dtype=torch.float64)
+        tilts[0, 1], tilts[1, 1], tilts[2, 2], tilts[3, 2] = root, -root, root, -root
+        directions = beam.direction + tilts * beam.divergence
+        stretch = 1 + tensor([0, 0, 0, 0, root, -root]) * beam.bandwidth
+        beam = replace(
+            beam,
+            direction=directions / directions.norm(dim=-1, keepdim=True),
+            wavelength=beam.wavelength * stretch,
+            weight=torch.full((6,), 1 / 6, dtype=torch.float64),
+            divergence=None,
+            bandwidth=None,
+        )
+    if scan.width is not None:
+        middles = (torch.arange(PHI_STEPS, dtype=torch.float64) + 0.5) / PHI_STEPS - 0.5
+        weight = torch.full((PHI_STEPS,), 1 / PHI_STEPS, dtype=torch.float64)
+        scan = Scan(scan.axis, scan.phi + middles * scan.width, weight)
+    return replace(e, beam=beam, scan=scan)
+
+
+def closed_form(e: Experiment, blocks: Blocks, dtype: torch.dtype, parts: int) -> tuple[ClosedFormBragg, str]:
+    neighbours = neighbours_needed(e, blocks)
+    return ClosedFormBragg(blocks, neighbours, dtype=dtype, oversample=parts), "x".join(map(str, neighbours))
+
+
+def timed(work: Callable[[], Tensor], repeats: int) -> tuple[Tensor, float]:
+    """Result and median seconds; the first of several runs is not counted."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        image = work()
+        times.append(time.perf_counter() - start)
+    return image, statistics.median(times[1:] or times)
+
+
+def compare(case: Case, truth: Truth) -> list[dict]:
+    """A row for each simulator: error, error without the truth's noise, ratio of sums, seconds."""
+    rows = []
+
+    def row(name: str, work: Callable[[], Tensor], repeats: int) -> None:
+        image, seconds = timed(work, repeats)
+        square = float((image.double() - truth.image).square().sum())
+        norm = float(truth.image.square().sum()) - truth.noise
+        rows.append(
+            {
+                "simulator": name,
+                "error": math.sqrt(square / norm),
+                "error_without_noise": math.sqrt(max(0.0, square - truth.noise) / norm),
+                "sum": float(image.double().sum() / truth.image.sum()),
+                "seconds": seconds,
+            }
+        )
+
+    e = case.experiment
+    kinds = {"closed form, 1 Gaussian": GAUSSIAN}
+    if case.truth == "square":
+        kinds["closed form, 2 Gaussians an edge"] = SQUARE
+    for name, blocks in kinds.items():
+        for dtype, parts in ((torch.float64, 1), (torch.float32, 1), (torch.float64, 2)):
+            simulator, neighbours = closed_form(e, blocks, dtype, parts)
+            detail = f"{neighbours} reflections, {parts * parts} parts, {str(dtype).removeprefix('torch.')}"
+            row(f"{name} ({detail})", lambda s=simulator: s(e), 4)
+    split = sampled_experiment(e)
+    rules = {f"{n} random blocks": normal_domains(n, 7) for n in (25, 100, 400)}
+    rules |= {f"quadrature, {n} blocks": quadrature_domains(n, "normal") for n in (25, 187)}
+    for name, domains in rules.items():
+        row(name, lambda d=domains: SampledBragg(d, case.shape, oversample=OVERSAMPLE)(split), 1)
+    return rows
+
+
+def report(console: Console, case: Case, truth: Truth, rows: list[dict]) -> None:
+    norm = float(truth.image.square().sum()) - truth.noise
+    noise = math.sqrt(truth.noise / norm)
+    title = f"{case.name}; blocks: {case.truth}"
+    caption = (
+        f"truth: {truth.samples} samples, {truth.seconds:.0f} s, its own noise {100 * noise:.2f} %, "
+        f"of its sum {100 * truth.sum_error:.2f} %"
+    )
+    table = Table("simulator", title=title, caption=caption, box=None, title_justify="left", caption_justify="left")
+    for column in ("error / %", "without noise / %", "sum", "ms"):
+        table.add_column(column, justify="right")
+    for r in rows:
+        error, bare = 100 * r["error"], 100 * r["error_without_noise"]
+        table.add_row(r["simulator"], f"{error:.2f}", f"{bare:.2f}", f"{r['sum']:.4f}", f"{1000 * r['seconds']:.0f}")
+    console.print(table, "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help="random samples of the truth (20000), a quarter for some",
+    )
+    parser.add_argument("--quick", action="store_true", help="1000 samples, no divergence and bandwidth")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--only", default="", help="only the cases whose shape and name hold this text")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    samples = options.samples or (1000 if options.quick else 20000)
+    console = Console(width=110)
+    with torch.inference_mode():
+        for case in cases(options.quick):
+            if options.only not in f"{case.truth} {case.name}":
+                continue
+            truth = random_truth(case, max(int(case.share * samples), 2 * BATCHES))
+            rows = compare(case, truth)
+            report(console, case, truth, rows)
+            if not options.quick:
+                save(case, truth, rows)
+
+
+def save(case: Case, truth: Truth, rows: list[dict]) -> None:
+    """Put a case into the file of results, in the place of what stands there for it."""
+    target = ROOT / "benchmarks/results/accuracy.json"
+    target.parent.mkdir(exist_ok=True)
+    found = json.loads(target.read_text()) if target.exists() else {}
+    norm = float(truth.image.square().sum()) - truth.noise
+    found[f"{case.name}; blocks: {case.truth}"] = {
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "samples": truth.samples,
+        "noise_of_truth": math.sqrt(truth.noise / norm),
+        "noise_of_its_sum": truth.sum_error,
+        "truth_seconds": truth.seconds,
+        "simulators": rows,
+    }
+    order = [f"{c.name}; blocks: {c.truth}" for c in cases(False)]
+    target.write_text(json.dumps({name: found[name] for name in order if name in found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
