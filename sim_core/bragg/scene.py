@@ -20,7 +20,7 @@ from .sampled import falloff, point_weights, polarization
 from .search import Scene, Target
 from .spot_map import Pixels, Reflections, beam_frame, local_background, standing_out, visible_reflections
 
-STRONGEST = 600
+STRONGEST = 2000
 """Reflections that the grid is scored with."""
 
 LATTICE_POINTS = 200_000
