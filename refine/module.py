@@ -17,6 +17,10 @@ from refine.schedule import Schedule
 from refine.variable_projection import linear_fit
 
 
+FALL = 0.2
+"""What a linear parameter keeps of its value, at least, in one step."""
+
+
 @runtime_checkable
 class LinearModel(Protocol):
     """A model that is linear in some of its parameters."""
@@ -113,6 +117,9 @@ class RefinementModule(L.LightningModule):
     def settle(self, vector: Float[Tensor, "free"]) -> tuple[Float[Tensor, "free"], Float[Tensor, ""]]:
         """Eliminate the linear parameters: minimise the loss in them exactly, all others held.
 
+        None falls below a fifth of its present value: where spots are not yet on top of each other the best scale is
+        zero, and nothing would draw them together any more.
+
         References: variable projection, Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413.
         """
         if not isinstance(self.model, LinearModel) or not self.linear:
@@ -121,8 +128,10 @@ class RefinementModule(L.LightningModule):
         parts = self.model.parts(values)
         sizes = [values[n].numel() for n in names]
         start = torch.cat([values[n].reshape(-1) for n in names])
+        now = self.refined()
+        floor = torch.maximum(self.refined.lowest(names), torch.cat([now[n].reshape(-1) for n in names]) * FALL)
         moves = [n in self.linear for n, size in zip(names, sizes, strict=True) for _ in range(size)]
-        best = linear_fit(parts, self.observed, start, self.refined.lowest(names), moves, self.loss)
+        best = linear_fit(parts, self.observed, torch.maximum(start, floor), floor, moves, self.loss)
         found = dict(zip(names, best.split(sizes), strict=True))
         settled = self.refined.replaced(vector, {n: found[n] for n in self.linear})
         loss = self.loss.value(parts @ best, self.observed) + self.refined.penalty(self.refined(settled))
