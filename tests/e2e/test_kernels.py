@@ -9,7 +9,7 @@ from support import REPOSITORY
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, choices", [("mosaic_misset", []), ("lysozyme_still", ["crystal.mosaic_domains=7"])])
+@pytest.mark.parametrize(("name", "choices"), [("mosaic_misset", []), ("lysozyme_still", ["crystal.mosaic_domains=7"])])
 def test_refinement_ends_at_the_same_values(name, choices, tmp_path):
     found = {}
     for kernel in ("eager", "compiled"):
