@@ -16,7 +16,6 @@ from refine.parameters import Parameters
 from refine.schedule import Schedule
 from refine.variable_projection import linear_fit
 
-
 FALL = 0.2
 """What a linear parameter keeps of its value, at least, in one step."""
 
