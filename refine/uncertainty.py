@@ -13,6 +13,9 @@ from torch import Tensor
 SINGULAR = 1e-10
 """Smallest eigenvalue of the correlation-scaled curvature, relative to one, of a direction that the data determine."""
 
+NAMED = 4
+"""Names in the sentence about an open direction; the others are counted."""
+
 SHARE = 0.05
 """Smallest part of an open direction that is worth a name."""
 
@@ -42,7 +45,9 @@ class Uncertainty:
         found = []
         for shares in self.open:
             first, *others = sorted(shares, key=lambda label: -abs(shares[label]))
-            with_what = "".join(f", degenerate with {o}" if k == 0 else f" and {o}" for k, o in enumerate(others))
+            named, more = others[:NAMED], len(others) - NAMED
+            named += [f"{more} more"] if more > 0 else []
+            with_what = f", degenerate with {' and '.join(named)}" if named else ""
             found.append(f"the data do not determine {first}{with_what}")
         return found
 

@@ -14,7 +14,7 @@ from refine.module import RefinementModule
 from refine.optimizers import LevenbergMarquardt
 from refine.parameters import Parameters, ParameterSpec, labels, unit
 from refine.results import standard_uncertainties, value_with_esd
-from refine.uncertainty import uncertainty
+from refine.uncertainty import Uncertainty, uncertainty
 
 
 def two(**changes) -> Parameters:
@@ -285,6 +285,13 @@ def test_a_direction_that_the_data_do_not_fix_has_no_uncertainty():
         "the data do not determine wavelength_A, degenerate with cell_a",
     )
     assert unfelt == "the data do not determine b_iso_A2"
+
+
+def test_a_direction_of_many_parameters_names_a_few_and_counts_the_rest():
+    shift = Uncertainty([], open=[{f"xyz_{n}_x": 0.3 - n / 1000 for n in range(9)}])
+    assert shift.sentences() == [
+        "the data do not determine xyz_0_x, degenerate with xyz_1_x and xyz_2_x and xyz_3_x and xyz_4_x and 4 more"
+    ]
 
 
 def test_uncertainties_follow_the_inverse_of_the_curvature_through_ties():
