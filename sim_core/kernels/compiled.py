@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import machine_code
-from .lanes import LANES, LARGEST_POLYNOMIAL
+from .lanes import LANES, LARGEST_POLYNOMIAL, LONG, SHORT
 from .machine_code import Lattice, Profile, Rays
 from .rays import PixelRays
 from .series import COSINE, SINE
@@ -32,7 +32,7 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
     """Sum of each row, or of each pixel."""
-    rays, lattice, profile = _rays(s), _lattice(a, w, values, settings), _profile(p, settings, False)
+    rays, lattice, profile = _rays(s), _lattice(a, w, values, settings), _profile(p, settings, True)
     out = np.empty(_length(s), _NUMPY[settings.dtype])
     _in_parts(len(out), PARTS, lambda i, start, stop: machine_code.image(rays, lattice, profile, start, stop, out))
     return torch.from_numpy(out)
@@ -142,8 +142,9 @@ def _length(s: Tensor | PixelRays) -> int:
 
 
 def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
-    box = [_array(torch.as_tensor(t)) for t in (settings.h_min, settings.box)]
-    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), _array(values), settings.default, *box)
+    box = [tuple(float(n) for n in numbers) for numbers in (settings.h_min.tolist(), settings.box)]
+    squares, default = _array(values.square(), settings.dtype), _NUMPY[settings.dtype](settings.default**2)
+    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), squares, default, *box)
 
 
 def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
@@ -151,6 +152,7 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
     number, n = _NUMPY[settings.dtype], n_cells.tolist()
     polynomial = polynomial and all(v == round(v) and 1 <= v <= LARGEST_POLYNOMIAL for v in n)
     q = [_chebyshev(int(v)) if polynomial else (0.0,) * 8 for v in n]
+    degree = (SHORT if max(n) <= 2 * SHORT + 2 else LONG) if polynomial else 0
     sine = SINE[settings.dtype]
 
     def numbers(values: Any) -> tuple[Any, ...]:
@@ -160,18 +162,18 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
         n=numbers(n),
         sine=numbers(sine),
         slope=numbers([*(k * c for k, c in enumerate(sine) if k), 0.0]),
-        cosine=numbers(COSINE[settings.dtype]),
+        cosine=numbers(-8 * math.pi * c for c in COSINE[settings.dtype]),
         q=tuple(numbers(c) for c in q),
-        dq=tuple(numbers(k * c[k] for k in range(1, 6)) for c in q),
-        constants=numbers((2.0, 4.0, -8 * math.pi)),
+        dq=tuple(numbers(2 * k * c[k + 2] for k in range(1, 6)) for c in q),
+        constants=numbers((2.0, 4.0)),
         guard=numbers((1e-12, 1.0)),
-        polynomial=polynomial,
+        degree=degree,
     )
 
 
 @cache
 def _chebyshev(n: int) -> tuple[float, ...]:
-    """sin^2(n u) / sin^2 u = (c6 + c7 t) Q(t)^2 with t = 2 cos 2u: the coefficients c0 to c5 of Q, then c6 and c7.
+    """sin^2(n u) / sin^2 u = (c0 + c1 t) Q(t)^2 with t = 2 cos 2u: c0 and c1, then the coefficients of Q.
 
     Q is sin(n u) / sin u for odd n and sin(n u) / sin 2u for even n; both follow Q' = t Q - Q''.
     """
@@ -181,7 +183,7 @@ def _chebyshev(n: int) -> tuple[float, ...]:
         before[0] = -1.0  # sin(-u) / sin u
     for _ in range((n - 1) // 2):
         before, now = now, [x - y for x, y in zip([0.0, *now[:5]], before, strict=True)]
-    return (*now, 1.0, 0.0) if n % 2 else (*now, 2.0, 1.0)
+    return (1.0, 0.0, *now) if n % 2 else (2.0, 1.0, *now)
 
 
 def _in_parts(rows: int, parts: int, work: Callable[[int, int, int], None]) -> None:

@@ -33,6 +33,9 @@ LANES = 256
 LARGEST_POLYNOMIAL = 12
 """Largest whole N for which the derivative goes through the polynomial in 2 cos(2 pi x)."""
 
+SHORT, LONG = 2, LARGEST_POLYNOMIAL // 2 - 1
+"""Degrees of the polynomial: up to N = 6, for which values go through it, too, and up to the largest."""
+
 _T = LANES
 F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK = (k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16))
 WORKSPACE = 19 * LANES
@@ -43,7 +46,12 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "con
 
 def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
     """A part of a loop over lanes; a checking wrapper of tests is taken off."""
-    return numba.njit(inspect.unwrap(function), forceinline=True, **_OPTIONS)
+    return numba.njit(inspect.unwrap(function), forceinline=True, _nrt=False, **_OPTIONS)
+
+
+def owner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What allocates arrays."""
+    return numba.njit(inspect.unwrap(function), **_OPTIONS)
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,96 +59,12 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
     return kept(function, _OPTIONS)
 
 
+@lanes
 def _series(z, c):
-    """Polynomial in z with 5 (single precision) or 9 coefficients (double)."""
-    raise NotImplementedError
-
-
-@overload(_series)
-def _series_of_its_length(z, c):
-    if len(c) == 5:
-        return lambda z, c: c[0] + z * (c[1] + z * (c[2] + z * (c[3] + z * c[4])))
-    return lambda z, c: (
-        c[0] + z * (c[1] + z * (c[2] + z * (c[3] + z * (c[4] + z * (c[5] + z * (c[6] + z * (c[7] + z * c[8])))))))
-    )
-
-
-@lanes
-def indices(s, a, low, size, place, x):
-    """Distance to the nearest reflection, and where its amplitude stands in the table: -1 outside."""
-    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
-    l0, l1, l2, n0, n1, n2 = low[0], low[1], low[2], size[0], size[1], size[2]
-    for i in range(_T):
-        u, v, w = s[i], s[i + _T], s[i + 2 * _T]
-        h = a00 * u + a01 * v + a02 * w
-        k = a10 * u + a11 * v + a12 * w
-        l = a20 * u + a21 * v + a22 * w
-        h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
-        x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
-        p, q, r = h0 - l0, k0 - l1, q0 - l2
-        p_in, q_in, r_in = min(max(p, 0.0), n0 - 1.0), min(max(q, 0.0), n1 - 1.0), min(max(r, 0.0), n2 - 1.0)
-        at = (p_in * n1 + q_in) * n2 + r_in
-        at = at if p == p_in else -1.0
-        at = at if q == q_in else -1.0
-        place[i] = np.int64(at if r == r_in else -1.0)
-
-
-@lanes
-def bounds(s, out):
-    """Middle and half width of the scattering vectors of the lanes, component by component."""
-    for j in range(3):
-        least, most = s[j * _T], s[j * _T]
-        for i in range(_T):
-            least, most = min(least, s[j * _T + i]), max(most, s[j * _T + i])
-        out[j], out[j + 3] = 0.5 * (most + least), 0.5 * (most - least)
-
-
-@lanes
-def within(span, a, low, size):
-    """Whether the nearest reflections of all lanes are sure to be in the box."""
-    inside = True
-    for j in range(0, 9, 3):
-        middle = a[j] * span[0] + a[j + 1] * span[1] + a[j + 2] * span[2]
-        reach = abs(a[j]) * span[3] + abs(a[j + 1]) * span[4] + abs(a[j + 2]) * span[5] + 0.51
-        least = low[j // 3]
-        inside = inside and middle - reach >= least and middle + reach <= least + size[j // 3] - 1.0
-    return inside
-
-
-@lanes
-def indices_within(s, a, low, size, place, x):
-    """The same as :func:`indices` where every reflection is in the box."""
-    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
-    n1, n2 = size[1], size[2]
-    first = (low[0] * n1 + low[1]) * n2 + low[2]
-    for i in range(_T):
-        u, v, w = s[i], s[i + _T], s[i + 2 * _T]
-        h = a00 * u + a01 * v + a02 * w
-        k = a10 * u + a11 * v + a12 * w
-        l = a20 * u + a21 * v + a22 * w
-        h0, k0, q0 = np.ceil(h - 0.5), np.ceil(k - 0.5), np.ceil(l - 0.5)
-        x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
-        place[i] = np.int64((h0 * n1 + k0) * n2 + q0 - first)
-
-
-@lanes
-def look_up_within(amplitudes, place, x):
-    """Squared amplitudes where every reflection is in the box."""
-    for i in range(0, _T, 8):
-        for j in range(8):
-            F = amplitudes[place[i + j]]
-            x[F2 + i + j] = F * F
-
-
-@lanes
-def look_up(amplitudes, default, place, x):
-    """Squared amplitudes; eight at a time, since one costs less than the end of a loop."""
-    for i in range(0, _T, 8):
-        for j in range(8):
-            at = place[i + j]
-            F = amplitudes[at]  # the last one for a place of -1
-            F = default if at < 0 else F
-            x[F2 + i + j] = F * F
+    p = c[-1]
+    for i in range(2, len(c) + 1):
+        p = c[-i] + z * p
+    return p
 
 
 @lanes
@@ -206,16 +130,32 @@ def slopes(x, n, sine, slope, tiny, one):
 
 
 @lanes
+def polynomial_values(x, q, sine, constants):
+    """The squared product of the three grating functions, for small whole N."""
+    two, four = constants
+    q0, q1, q2 = q
+    for i in range(_T):
+        s0, s1, s2 = _sine(x[i], sine), _sine(x[i + _T], sine), _sine(x[i + 2 * _T], sine)
+        t0, t1, t2 = two - four * (s0 * s0), two - four * (s1 * s1), two - four * (s2 * s2)
+        ratio = _series(t0, q0[2:]) * _series(t1, q1[2:]) * _series(t2, q2[2:])
+        even = (q0[0] + q0[1] * t0) * (q1[0] + q1[1] * t1) * (q2[0] + q2[1] * t2)
+        x[VALUE + i] = even * (ratio * ratio)
+
+
+@lanes
+def _sine(x, sine):
+    return x * _series(x * x, sine)
+
+
+@lanes
 def _polynomial_grating(x, q, dq, sine, cosine, constants):
-    """One axis of a small whole N: (q6 + q7 t) Q(t)^2 and its slope in x."""
-    two, four, scale = constants
-    z = x * x
-    s = x * _series(z, sine)
+    """One axis of a small whole N: (q0 + q1 t) Q(t)^2 and its slope in x."""
+    two, four = constants
+    s = _sine(x, sine)
     t = two - four * (s * s)
-    value = q[0] + t * (q[1] + t * (q[2] + t * (q[3] + t * (q[4] + t * q[5]))))
-    slope = dq[0] + t * (dq[1] + t * (dq[2] + t * (dq[3] + t * dq[4])))
-    even = q[6] + q[7] * t
-    return even * value * value, (q[7] * value + (slope + slope) * even) * value * (s * _series(z, cosine) * scale)
+    value, even = _series(t, q[2:]), q[0] + q[1] * t
+    square = even * value
+    return square * value, (q[1] * value + even * _series(t, dq)) * value * (s * _series(x * x, cosine))
 
 
 @lanes
@@ -238,7 +178,7 @@ def add_values(x, weight):
 
 
 @lanes
-def add_rotation(x, weight, out):
+def add_rotation(x, weight, m, out):
     """The 3 x 3 sum over lanes: slope S^T, upstream."""
     zero = x[0] - x[0]
     r00, r01, r02, r10, r11, r12, r20, r21, r22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
@@ -250,11 +190,11 @@ def add_rotation(x, weight, out):
         r10, r11, r12 = r10 + g1 * u, r11 + g1 * v, r12 + g1 * w
         r20, r21, r22 = r20 + g2 * u, r21 + g2 * v, r22 + g2 * w
     for j, r in enumerate((r00, r01, r02, r10, r11, r12, r20, r21, r22)):
-        out[j] += weight * r
+        out[m, j] += weight * r
 
 
 @lanes
-def add_weight_and_cells(x, weight, out):
+def add_weight_and_cells(x, weight, m, out):
     """Sums over lanes for the weight of the orientation (9) and for N (10 to 12)."""
     zero = x[0] - x[0]
     r0, r1, r2, r3 = zero, zero, zero, zero
@@ -264,7 +204,7 @@ def add_weight_and_cells(x, weight, out):
         r1 += g * x[CELLS + i]
         r2 += g * x[CELLS + _T + i]
         r3 += g * x[CELLS + 2 * _T + i]
-    out[9] += r0
-    out[10] += weight * r1
-    out[11] += weight * r2
-    out[12] += weight * r3
+    out[m, 9] += r0
+    out[m, 10] += weight * r1
+    out[m, 11] += weight * r2
+    out[m, 12] += weight * r3

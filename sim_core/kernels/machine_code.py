@@ -15,6 +15,7 @@ from .lanes import (
     CELLS,
     F2,
     LANES,
+    SHORT,
     SLOPE,
     SUM,
     UPSTREAM,
@@ -24,21 +25,19 @@ from .lanes import (
     add_rotation,
     add_values,
     add_weight_and_cells,
-    bounds,
     entry,
-    indices,
-    indices_within,
     lanes,
-    look_up,
-    look_up_within,
+    owner,
     polynomial_slopes,
+    polynomial_values,
     slopes,
     values,
-    within,
 )
+from .nearest import SPAN, bounds, indices, indices_within, look_up, look_up_within, within
 
 _T = LANES
 _FACTOR, _SLOW, _FAST = 3 * _T, 4 * _T, 5 * _T
+_Q = SHORT + 3
 
 
 class Rays(NamedTuple):
@@ -65,12 +64,12 @@ class Rays(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9] and weights; |F| of a box with its lowest indices and size, and of all others."""
+    """Orientations [samples, 9] and weights; F^2 of a box with its lowest indices and size, and of all others."""
 
     orientations: Any
     weights: Any
-    amplitudes: Any
-    default: float
+    squares: Any
+    default: Any
     low: Any
     size: Any
 
@@ -82,12 +81,12 @@ class Profile(NamedTuple):
         n: N along a, b, c.
         sine: Series of sin(pi sqrt z) / sqrt z.
         slope: Its derivative.
-        cosine: Series of cos(pi sqrt z).
-        q: Polynomial of each axis in 2 cos(2 pi x), and the factor that an even N has besides.
-        dq: Its derivative.
-        constants: 2, 4, -8 pi.
+        cosine: Series of -8 pi cos(pi sqrt z).
+        q: The factor that an even N has (two numbers) and the polynomial of each axis, in t = 2 cos(2 pi x).
+        dq: Twice the derivative of that polynomial.
+        constants: 2, 4.
         guard: Distance that counts as zero, and one.
-        polynomial: Whether q is there.
+        degree: Largest degree of the polynomials, as they are used; zero for none.
     """
 
     n: Any
@@ -98,7 +97,7 @@ class Profile(NamedTuple):
     dq: Any
     constants: Any
     guard: Any
-    polynomial: bool
+    degree: int
 
 
 @lanes
@@ -139,34 +138,61 @@ def _scatter(rays, wave, s):
 
 
 @lanes
+def _nine(table, m):
+    """A row of a table as numbers: a view of the row would count its references in every turn of the loop."""
+    return (
+        table[m, 0],
+        table[m, 1],
+        table[m, 2],
+        table[m, 3],
+        table[m, 4],
+        table[m, 5],
+        table[m, 6],
+        table[m, 7],
+        table[m, 8],
+    )
+
+
+@lanes
 def _meet(lattice, m, s, span, place, x):
     """Distances and squared amplitudes of the lanes at one orientation."""
-    a = lattice.orientations[m]
-    if len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size):
+    a = _nine(lattice.orientations, m)
+    if len(lattice.squares) == 1 or within(span, a, lattice.low, lattice.size):
         indices_within(s, a, lattice.low, lattice.size, place, x)
-        if len(lattice.amplitudes) > 1:
-            look_up_within(lattice.amplitudes, place, x)
+        if len(lattice.squares) > 1:
+            look_up_within(lattice.squares, place, x)
     else:
         indices(s, a, lattice.low, lattice.size, place, x)
-        look_up(lattice.amplitudes, lattice.default, place, x)
+        look_up(lattice.squares, lattice.default, place, x)
+
+
+@lanes
+def _evaluate(profile, x):
+    if profile.degree == SHORT:
+        q0, q1, q2 = profile.q
+        polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants)
+    else:
+        values(x, profile.n, profile.sine, profile.guard[0])
 
 
 @lanes
 def _differentiate(profile, x):
-    if profile.polynomial:
+    if profile.degree == SHORT:
+        (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
+        q, dq = (q0[:_Q], q1[:_Q], q2[:_Q]), (d0[:SHORT], d1[:SHORT], d2[:SHORT])
+        polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants)
+    elif profile.degree > 0:
         polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants)
     else:
         slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1])
 
 
-@lanes
+@owner
 def _workspace(lattice):
     """Scattering vectors, their bounds, places in the table, and the lanes; with the one amplitude if there is one."""
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
-    F = lattice.amplitudes[0]
-    for i in range(_T):
-        x[F2 + i] = F * F
-    return np.zeros(6 * _T), np.zeros(6), np.zeros(_T, np.int64), x
+    x[F2 : F2 + _T] = lattice.squares[0]
+    return np.zeros(6 * _T), np.zeros(SPAN), np.zeros(_T, np.int32), x
 
 
 @entry
@@ -184,12 +210,13 @@ def image(rays, lattice, profile, start, stop, out):
             x[SUM : SUM + _T] = 0
             for m in range(len(lattice.weights)):
                 _meet(lattice, m, s, span, place, x)
-                values(x, profile.n, profile.sine, profile.guard[0])
+                _evaluate(profile, x)
                 add_values(x, lattice.weights[m])
             for i in range(_T):
                 total[i] += s[_FACTOR + i] * x[SUM + i]
-        for i in range(min(_T, stop - begin)):
-            out[begin + i] = total[i]
+        part = out[begin : min(begin + _T, stop)]
+        for i in range(len(part)):
+            part[i] = total[i]
 
 
 @lanes
@@ -201,7 +228,7 @@ def _load(s, x):
 @lanes
 def _add_back(a, weight, x):
     """Gradient in the scattering vectors: A^T slope."""
-    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
     for i in range(_T):
         g = weight * x[F2 + i]
         g0, g1, g2 = g * x[SLOPE + i], g * x[SLOPE + _T + i], g * x[SLOPE + 2 * _T + i]
@@ -224,16 +251,17 @@ def gradient(rays, lattice, profile, start, stop, upstream, out, back):
             _load(s, x)
             x[UPSTREAM : UPSTREAM + _T] = 0
             x[BACK : BACK + 3 * _T] = 0
+            part = upstream[begin : begin + count]
             for i in range(count):
-                x[UPSTREAM + i] = upstream[begin + i] * s[_FACTOR + i]
+                x[UPSTREAM + i] = part[i] * s[_FACTOR + i]
             for m in range(len(lattice.weights)):
                 _meet(lattice, m, s, span, place, x)
                 _differentiate(profile, x)
-                add_rotation(x, lattice.weights[m], out[m])
-                if not profile.polynomial:
-                    add_weight_and_cells(x, lattice.weights[m], out[m])
+                add_rotation(x, lattice.weights[m], m, out)
+                if profile.degree == 0:
+                    add_weight_and_cells(x, lattice.weights[m], m, out)
                 if len(back) > 0:
-                    _add_back(lattice.orientations[m], lattice.weights[m], x)
+                    _add_back(_nine(lattice.orientations, m), lattice.weights[m], x)
         if len(back) > 0:
             for i in range(count):
                 for j in range(3):
@@ -243,7 +271,7 @@ def gradient(rays, lattice, profile, start, stop, upstream, out, back):
 @lanes
 def _add_tangent(x, weight, a, first, t):
     """One direction of one orientation: slope (dA S), which is an addition to the direction's lanes."""
-    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
     for i in range(_T):
         u, v, w = x[S + i], x[S + _T + i], x[S + 2 * _T + i]
         change = x[SLOPE + i] * (a00 * u + a01 * v + a02 * w)
@@ -282,8 +310,8 @@ def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n
                 _meet(lattice, m, s, span, place, x)
                 _differentiate(profile, x)
                 for d in range(count):
-                    _add_tangent(x, lattice.weights[m], d_orientations[d, m], d * _T, t)
-                    if not profile.polynomial:
+                    _add_tangent(x, lattice.weights[m], _nine(d_orientations[d], m), d * _T, t)
+                    if profile.degree == 0:
                         _add_other_tangents(x, lattice.weights[m], d_weights[d, m], d_n[d], d * _T, t)
             for d in range(count):
                 for i in range(min(_T, stop - begin)):
