@@ -168,7 +168,9 @@ class SampledBragg(nn.Module):
         amplitudes = factors.table.flatten() if alone else padded_values(factors)
         if settings.kernel == "compiled" and scale.device.type == "cpu" and not _geometry_varies(experiment):
             rays = pixel_rays(experiment.beam, panel, pixels, self.oversample, self.d_min)
-            return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
+            if _varies(scale):
+                return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
+            return lattice_sum(rays, rows, weights * scale, parameters, amplitudes, settings)
         pixels = panel.all_pixels() if pixels is None else pixels
 
         def block(part: Tensor) -> Tensor:

@@ -143,8 +143,7 @@ def _length(s: Tensor | PixelRays) -> int:
 
 def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
     box = [tuple(float(n) for n in numbers) for numbers in (settings.h_min.tolist(), settings.box)]
-    squares, default = _array(values.square(), settings.dtype), _NUMPY[settings.dtype](settings.default**2)
-    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), squares, default, *box)
+    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), _array(values), settings.default, *box)
 
 
 def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:

@@ -160,14 +160,12 @@ def _polynomial_grating(x, q, dq, sine, cosine, constants):
 
 @lanes
 def polynomial_slopes(x, q, dq, sine, cosine, constants):
-    """Value and slopes in x of the squared product, for small whole N."""
+    """Slopes in x of the squared product, for small whole N."""
     for i in range(_T):
         v0, d0 = _polynomial_grating(x[i], q[0], dq[0], sine, cosine, constants)
         v1, d1 = _polynomial_grating(x[i + _T], q[1], dq[1], sine, cosine, constants)
         v2, d2 = _polynomial_grating(x[i + 2 * _T], q[2], dq[2], sine, cosine, constants)
-        v12 = v1 * v2
-        x[VALUE + i] = v0 * v12
-        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = d0 * v12, v0 * d1 * v2, v0 * v1 * d2
+        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = d0 * (v1 * v2), v0 * d1 * v2, v0 * v1 * d2
 
 
 @lanes

@@ -33,7 +33,7 @@ from .lanes import (
     slopes,
     values,
 )
-from .nearest import SPAN, bounds, indices, indices_within, look_up, look_up_within, within
+from .nearest import AMPLITUDE, SPAN, bounds, indices, indices_within, look_up, look_up_within, within
 
 _T = LANES
 _FACTOR, _SLOW, _FAST = 3 * _T, 4 * _T, 5 * _T
@@ -64,12 +64,12 @@ class Rays(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9] and weights; F^2 of a box with its lowest indices and size, and of all others."""
+    """Orientations [samples, 9] and weights; |F| of a box with its lowest indices and size, and of all others."""
 
     orientations: Any
     weights: Any
-    squares: Any
-    default: Any
+    amplitudes: Any
+    default: float
     low: Any
     size: Any
 
@@ -157,13 +157,13 @@ def _nine(table, m):
 def _meet(lattice, m, s, span, place, x):
     """Distances and squared amplitudes of the lanes at one orientation."""
     a = _nine(lattice.orientations, m)
-    if len(lattice.squares) == 1 or within(span, a, lattice.low, lattice.size):
+    if len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size):
         indices_within(s, a, lattice.low, lattice.size, place, x)
-        if len(lattice.squares) > 1:
-            look_up_within(lattice.squares, place, x)
+        if len(lattice.amplitudes) > 1:
+            look_up_within(lattice.amplitudes, place, s, x)
     else:
         indices(s, a, lattice.low, lattice.size, place, x)
-        look_up(lattice.squares, lattice.default, place, x)
+        look_up(lattice.amplitudes, lattice.default, place, s, x)
 
 
 @lanes
@@ -191,8 +191,8 @@ def _differentiate(profile, x):
 def _workspace(lattice):
     """Scattering vectors, their bounds, places in the table, and the lanes; with the one amplitude if there is one."""
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
-    x[F2 : F2 + _T] = lattice.squares[0]
-    return np.zeros(6 * _T), np.zeros(SPAN), np.zeros(_T, np.int32), x
+    x[F2 : F2 + _T] = lattice.amplitudes[0] ** 2
+    return np.zeros(AMPLITUDE + _T), np.zeros(SPAN), np.zeros(_T, np.int32), x
 
 
 @entry

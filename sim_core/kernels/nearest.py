@@ -6,6 +6,9 @@ import numpy as np
 from .lanes import F2, LANES, lanes
 
 _T = LANES
+AMPLITUDE = 6 * LANES
+"""Where amplitudes stand behind the scattering vectors and pixels."""
+
 _STRIDE = 32
 _LEAST, _MOST, SPAN = 6, 6 + _STRIDE, 6 + 2 * _STRIDE
 """Numbers that :func:`bounds` needs: its results are the first six."""
@@ -15,7 +18,7 @@ _LEAST, _MOST, SPAN = 6, 6 + _STRIDE, 6 + 2 * _STRIDE
 def bounds(s, span):
     """Middle and half width of the scattering vectors of the lanes, component by component.
 
-    Extremes of every sixteenth lane come first, which is what vector instructions can do.
+    Extremes of every 32nd lane come first, which is what vector instructions can do.
     """
     for j in range(3):
         for i in range(_STRIDE):
@@ -79,15 +82,23 @@ def indices_within(s, a, low, size, place, x):
 
 
 @lanes
-def look_up_within(squares, place, x):
-    """Squared amplitudes where every reflection is in the box."""
+def look_up_within(amplitudes, place, s, x):
+    """Squared amplitudes where every reflection is in the box; fetched first, since vectors can do all but that."""
     for i in range(_T):
-        x[F2 + i] = squares[np.uint32(place[i])]
+        s[AMPLITUDE + i] = amplitudes[np.uint32(place[i])]
+    _square(s, x)
 
 
 @lanes
-def look_up(squares, default, place, x):
-    """Squared amplitudes, ``default`` where there is no place."""
+def look_up(amplitudes, default, place, s, x):
+    """Squared amplitudes, that of ``default`` where there is no place."""
     for i in range(_T):
-        at = place[i]
-        x[F2 + i] = squares[max(at, 0)] if at >= 0 else default
+        s[AMPLITUDE + i] = default if place[i] < 0 else amplitudes[np.uint32(max(place[i], 0))]
+    _square(s, x)
+
+
+@lanes
+def _square(s, x):
+    for i in range(_T):
+        F = s[AMPLITUDE + i]
+        x[F2 + i] = F * F
