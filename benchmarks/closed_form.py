@@ -1,9 +1,10 @@
 """Time of the closed form on this machine, the reference and machine code side by side.
 
 Prints wall and processor nanoseconds a pixel of a 1024 x 1024 image and of its Jacobian along 13 parameters (misset,
-mosaic spread, number of cells, cell), medians of five, alternating in one run.
+mosaic spread, number of cells, cell), medians of five, alternating in one run. ``--quick`` takes 256 x 256 pixels.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 
@@ -62,9 +64,8 @@ def experiment(size: int) -> Experiment:
     )
 
 
-def works(kernel: str, dtype: torch.dtype) -> dict[str, tuple[Callable[[], object], int]]:
+def works(kernel: str, dtype: torch.dtype, size: int) -> dict[str, tuple[Callable[[], object], int]]:
     """What is timed, with its number of pixels."""
-    size = SIZE if kernel == "compiled" else REFERENCE_SIZE
     whole = experiment(size)
     crystal = whole.crystal
     start = torch.cat([crystal.misset, crystal.mosaic_spread[None], crystal.n_cells, crystal.cell])
@@ -92,8 +93,9 @@ def timed(work: Callable[[], object], pixels: int) -> tuple[float, float]:
     return (time.perf_counter() - wall) / pixels * 1e9, (time.process_time() - processor) / pixels * 1e9
 
 
-def measure(dtype: torch.dtype) -> dict[str, dict[str, dict[str, float]]]:
-    jobs = {kernel: works(kernel, dtype) for kernel in ("eager", "compiled")}
+def measure(dtype: torch.dtype, size: int) -> dict[str, dict[str, dict[str, float]]]:
+    sizes = {"eager": REFERENCE_SIZE, "compiled": size}
+    jobs = {kernel: works(kernel, dtype, edge) for kernel, edge in sizes.items()}
     record: dict = {kernel: {} for kernel in jobs}
     for name in jobs["eager"]:
         for kernel in jobs:
@@ -109,11 +111,16 @@ def measure(dtype: torch.dtype) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def main() -> None:
-    console = Console()
-    record: dict = {"threads": torch.get_num_threads(), "load": os.getloadavg()}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small image")
+    quick = parser.parse_args().quick
+    size = REFERENCE_SIZE if quick else SIZE
+    console = Console(width=150)
+    console.print(f"closed form, {size} x {size} pixels, {torch.get_num_threads()} threads; medians")
+    record: dict = {"machine": machine(), "pixels": size, "threads": torch.get_num_threads(), "load": os.getloadavg()}
     for dtype in (torch.float64, torch.float32):
         name = str(dtype).removeprefix("torch.")
-        record[name] = measure(dtype)
+        record[name] = measure(dtype, size)
         table = Table("ns a pixel", "eager", "compiled", "ratio", "compiled, processor", title=name, box=None)
         for work, eager in record[name]["eager"].items():
             fast = record[name]["compiled"][work]
@@ -121,7 +128,7 @@ def main() -> None:
             wall = (f"{x['wall_ns']:.1f}" for x in (eager, fast))
             table.add_row(work, *wall, f"{ratio:.0f}", f"{fast['processor_ns']:.1f}")
         console.print(table)
-    target = Path(__file__).parent / "results" / "closed_form.json"
+    target = Path(__file__).parent / "results" / f"closed_form{'-quick' * quick}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(record, indent=2) + "\n")
 

@@ -21,7 +21,7 @@ from ..experiment import Beam, Crystal, Experiment, Panel, Scan, StructureFactor
 from ..kernels.interpolated_sum import interpolated_sum
 from ..kernels.lattice_sum import lattice_sum
 from ..kernels.rays import pixel_rays
-from ..kernels.selection import select
+from ..kernels.selection import entries, select
 from ..kernels.settings import Settings
 from ..polarization import kahn_factor
 from ..rotations import axis_rotation
@@ -193,7 +193,8 @@ class SampledBragg(nn.Module):
         evaluations = pixels * self._points(experiment) * samples
         vary = _varies(table.table) or _varies(table.default)
         device = table.default.device
-        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary)
+        needed = entries(_everything(experiment))
+        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary, needed)
         default = float(table.default) if kernel == "compiled" else 0.0
         return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel, default)
 
@@ -227,9 +228,14 @@ class SampledBragg(nn.Module):
 
 def _carries_gradient(experiment: Experiment) -> bool:
     """Whether any tensor of the experiment takes part in reverse-mode differentiation."""
+    return any(isinstance(v, Tensor) and v.requires_grad for v in _everything(experiment))
+
+
+def _everything(experiment: Experiment) -> list[object]:
+    """What an experiment's records hold."""
     parts = (experiment.beam, experiment.panel, experiment.crystal, experiment.scan, experiment.structure_factors)
-    tensors = [v for part in parts for v in vars(part).values()]
-    return any(isinstance(v, Tensor) and v.requires_grad for v in tensors)
+    sensor = {} if experiment.panel.sensor is None else vars(experiment.panel.sensor)
+    return [*(v for part in parts for v in vars(part).values()), *sensor.values()]
 
 
 def _geometry_varies(experiment: Experiment) -> bool:

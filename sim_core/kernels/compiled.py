@@ -16,8 +16,9 @@ from torch import Tensor
 
 from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL, LONG, SHORT
-from .machine_code import Lattice, Profile, Rays
+from .machine_code import Lattice, Profile
 from .rays import PixelRays
+from .scattering import Rays
 from .series import COSINE, SINE
 from .settings import Settings
 
@@ -105,22 +106,28 @@ def tangents(
 
 
 @cache
-def problem(dtype: torch.dtype) -> str:
-    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before.
+def problem(dtype: torch.dtype, entry: str) -> str:
+    """Why a loop of :mod:`machine_code` cannot run here; empty if it can. Compiles it, or loads it from the disk.
 
     In a thread of its own, since the tensors that are made while a Jacobian is computed are wrapped.
     """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_tried, dtype).result()
+        return thread.submit(_tried, dtype, entry).result()
 
 
-def _tried(dtype: torch.dtype) -> str:
+def _tried(dtype: torch.dtype, entry: str) -> str:
     try:
         one = torch.ones(1, dtype=torch.float64)
         settings = Settings(None, torch.zeros(3, dtype=torch.long), (0, 0, 0), dtype)  # type: ignore[arg-type]
-        forward(torch.zeros(0, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
+        common = (torch.zeros(0, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
+        if entry == "image":
+            forward(*common)
+        elif entry == "gradient":
+            backward(*common, torch.zeros(0, dtype=dtype), (True, True, True, True, False))
+        else:
+            tangents(*common, None, torch.zeros(1, 1, 3, 3).double(), None, None, None)
     except Exception as error:  # whatever the compiler has to say must not end the program
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return f"{entry}: {type(error).__name__}: {str(error).strip()}".split("\n")[0]
     return ""
 
 

@@ -1,6 +1,7 @@
 """Machine code from Python functions: loops over the lanes of the vector unit, and the loops around them.
 
 Sums may not be reordered unless a loop says so; products and sums may be fused. Division by zero gives infinity.
+Parts of a loop do not count references to arrays, which costs more than a short loop: they cannot allocate any.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from typing import Any
 import numba
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
-_PART: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_ENTRY = _OPTIONS | {"nogil": True, "no_cfunc_wrapper": True}
+_PART: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 
 
 def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,22 +30,17 @@ def lane_sum(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What Python calls, from any thread."""
-    return kept(function, _OPTIONS)
-
-
-def kept(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    """Machine code that runs in any thread and is kept on disk where a folder can be written.
+    """What Python calls, from any thread: the loop that owns the arrays, kept on disk where a folder can be written.
 
     Numba looks at the age of the file that defines the function; what is called from there lies in other files.
     """
     bare = inspect.unwrap(function)
     try:
-        code: Any = numba.njit(bare, cache=True, nogil=True, **options)
+        code: Any = numba.njit(bare, cache=True, **_ENTRY)
         file = code._cache._cache_file
         file._source_stamp = (*file._source_stamp, _sources())
-    except (RuntimeError, AttributeError):  # no place for a cache, or another kind of cache
-        code = numba.njit(bare, nogil=True, **options)
+    except (RuntimeError, OSError, AttributeError):  # no place for a cache, or another kind of cache
+        code = numba.njit(bare, **_ENTRY)
     return code
 
 

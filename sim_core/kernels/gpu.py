@@ -290,6 +290,6 @@ def tangents(
     return out.to(settings.dtype)
 
 
-def problem(dtype: torch.dtype) -> str:
-    """Why this implementation cannot run here; empty if it can."""
+def problem(dtype: torch.dtype, entry: str) -> str:
+    """Why this implementation cannot run here, whatever is to be computed; empty if it can."""
     return "" if torch.cuda.is_available() else "no CUDA device"

@@ -17,15 +17,9 @@ Sums may be reordered and products fused, but no division is: three denominators
 kept away from zero on its own.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
-from numba.extending import overload
 
-from .compiling import kept
+from .compiling import lane_sum as lanes
 
 LANES = 256
 """Pixels or rows that are worked on at a time."""
@@ -40,23 +34,6 @@ _T = LANES
 F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK = (k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16))
 WORKSPACE = 19 * LANES
 """Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S."""
-
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-
-
-def lanes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of a loop over lanes; a checking wrapper of tests is taken off."""
-    return numba.njit(inspect.unwrap(function), forceinline=True, _nrt=False, **_OPTIONS)
-
-
-def owner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What allocates arrays."""
-    return numba.njit(inspect.unwrap(function), **_OPTIONS)
-
-
-def entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A loop over all lanes that Python calls, from any thread."""
-    return kept(function, _OPTIONS)
 
 
 @lanes

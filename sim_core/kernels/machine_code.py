@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .compiling import entry
+from .compiling import lane_sum as lanes
 from .lanes import (
     BACK,
     CELLS,
@@ -25,42 +27,16 @@ from .lanes import (
     add_rotation,
     add_values,
     add_weight_and_cells,
-    entry,
-    lanes,
-    owner,
     polynomial_slopes,
     polynomial_values,
     slopes,
     values,
 )
-from .nearest import AMPLITUDE, SPAN, bounds, indices, indices_within, look_up, look_up_within, within
+from .nearest import ROWS, SPAN, bounds, indices, indices_within, look_up, look_up_within, within
+from .scattering import FACTOR, fill, scatter
 
 _T = LANES
-_FACTOR, _SLOW, _FAST = 3 * _T, 4 * _T, 5 * _T
 _Q = SHORT + 3
-
-
-class Rays(NamedTuple):
-    """Where scattering vectors come from; double precision.
-
-    Attributes:
-        rows: Scattering vectors [rows, 3], or none at all.
-        pixels: Indices (slow, fast) [pixels, 2], or none at all for every pixel of the panel.
-        width: Pixels along fast.
-        axes: Steps of the pixel along slow and fast [m] (6 numbers).
-        waves: For each sub-pixel and plane wave: a point of pixel (0, 0) [m] (3), direction (3), 1 / wavelength,
-            weight, the two directions of polarisation (6).
-        polarization: Constant, factors of cos^2 2theta and of the difference along the two directions.
-        limit: Largest |S|^2 [1/A^2].
-    """
-
-    rows: Any
-    pixels: Any
-    width: float
-    axes: Any
-    waves: Any
-    polarization: Any
-    limit: float
 
 
 class Lattice(NamedTuple):
@@ -98,43 +74,6 @@ class Profile(NamedTuple):
     constants: Any
     guard: Any
     degree: int
-
-
-@lanes
-def _place(rays, start, stop, s):
-    """Rows, or the pixels of the lanes; lanes beyond the last repeat it."""
-    for i in range(_T):
-        r = min(start + i, stop - 1)
-        if len(rays.rows) > 0:
-            s[i], s[_T + i], s[2 * _T + i] = rays.rows[r, 0], rays.rows[r, 1], rays.rows[r, 2]
-            s[_FACTOR + i] = 1.0
-        elif len(rays.pixels) > 0:
-            s[_SLOW + i], s[_FAST + i] = rays.pixels[r, 0], rays.pixels[r, 1]
-        else:
-            slow = np.floor(r / rays.width)
-            s[_SLOW + i], s[_FAST + i] = slow, r - slow * rays.width
-
-
-@lanes
-def _scatter(rays, wave, s):
-    """Scattering vectors of one sub-pixel and plane wave, and solid angle x polarisation x weight."""
-    a0, a1, a2, b0, b1, b2 = rays.axes[0], rays.axes[1], rays.axes[2], rays.axes[3], rays.axes[4], rays.axes[5]
-    c, c_cos, c_axes, limit = rays.polarization[0], rays.polarization[1], rays.polarization[2], rays.limit
-    o0, o1, o2, k0, k1, k2, per_length, weight = wave[0], wave[1], wave[2], wave[3], wave[4], wave[5], wave[6], wave[7]
-    e0, e1, e2, m0, m1, m2 = wave[8], wave[9], wave[10], wave[11], wave[12], wave[13]
-    for i in range(_T):
-        slow, fast = s[_SLOW + i], s[_FAST + i]
-        x = o0 + slow * a0 + fast * b0
-        y = o1 + slow * a1 + fast * b1
-        z = o2 + slow * a2 + fast * b2
-        inverse = 1.0 / np.sqrt(x * x + y * y + z * z)
-        x, y, z = x * inverse, y * inverse, z * inverse
-        u, v, w = (x - k0) * per_length, (y - k1) * per_length, (z - k2) * per_length
-        cos = x * k0 + y * k1 + z * k2
-        e, m = x * e0 + y * e1 + z * e2, x * m0 + y * m1 + z * m2
-        factor = weight * (inverse * inverse * inverse) * (c + c_cos * (cos * cos) - c_axes * (e * e - m * m))
-        s[i], s[_T + i], s[2 * _T + i] = u, v, w
-        s[_FACTOR + i] = factor if u * u + v * v + w * w <= limit else 0.0
 
 
 @lanes
@@ -187,25 +126,26 @@ def _differentiate(profile, x):
         slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1])
 
 
-@owner
-def _workspace(lattice):
-    """Scattering vectors, their bounds, places in the table, and the lanes; with the one amplitude if there is one."""
-    x = np.zeros(WORKSPACE, lattice.weights.dtype)
-    x[F2 : F2 + _T] = lattice.amplitudes[0] ** 2
-    return np.zeros(AMPLITUDE + _T), np.zeros(SPAN), np.zeros(_T, np.int32), x
+@lanes
+def _constant(lattice, x):
+    """The one amplitude, if there is one."""
+    for i in range(_T):
+        x[F2 + i] = lattice.amplitudes[0] ** 2
 
 
 @entry
 def image(rays, lattice, profile, start, stop, out):
     """Write the sum of pixels or rows from ``start`` to ``stop``."""
-    s, span, place, x = _workspace(lattice)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    x = np.zeros(WORKSPACE, lattice.weights.dtype)
+    _constant(lattice, x)
     total = np.zeros(_T)
     for begin in range(start, stop, _T):
-        _place(rays, begin, stop, s)
+        fill(rays, begin, stop, s)
         total[:] = 0.0
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
-                _scatter(rays, rays.waves[wave], s)
+                scatter(rays, rays.waves[wave], s)
             bounds(s, span)
             x[SUM : SUM + _T] = 0
             for m in range(len(lattice.weights)):
@@ -213,7 +153,7 @@ def image(rays, lattice, profile, start, stop, out):
                 _evaluate(profile, x)
                 add_values(x, lattice.weights[m])
             for i in range(_T):
-                total[i] += s[_FACTOR + i] * x[SUM + i]
+                total[i] += s[FACTOR + i] * x[SUM + i]
         part = out[begin : min(begin + _T, stop)]
         for i in range(len(part)):
             part[i] = total[i]
@@ -240,20 +180,22 @@ def _add_back(a, weight, x):
 @entry
 def gradient(rays, lattice, profile, start, stop, upstream, out, back):
     """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if wanted."""
-    s, span, place, x = _workspace(lattice)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    x = np.zeros(WORKSPACE, lattice.weights.dtype)
+    _constant(lattice, x)
     for begin in range(start, stop, _T):
-        _place(rays, begin, stop, s)
+        fill(rays, begin, stop, s)
         count = min(_T, stop - begin)
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
-                _scatter(rays, rays.waves[wave], s)
+                scatter(rays, rays.waves[wave], s)
             bounds(s, span)
             _load(s, x)
             x[UPSTREAM : UPSTREAM + _T] = 0
             x[BACK : BACK + 3 * _T] = 0
             part = upstream[begin : begin + count]
             for i in range(count):
-                x[UPSTREAM + i] = part[i] * s[_FACTOR + i]
+                x[UPSTREAM + i] = part[i] * s[FACTOR + i]
             for m in range(len(lattice.weights)):
                 _meet(lattice, m, s, span, place, x)
                 _differentiate(profile, x)
@@ -292,17 +234,19 @@ def _add_other_tangents(x, weight, d_weight, d_n, first, t):
 @entry
 def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n, out):
     """Write the change [directions, rows] along each direction of orientations, weights and N."""
-    s, span, place, x = _workspace(lattice)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    x = np.zeros(WORKSPACE, lattice.weights.dtype)
+    _constant(lattice, x)
     count = len(d_orientations)
     t = np.zeros(count * _T, lattice.weights.dtype)
     for begin in range(start, stop, _T):
-        _place(rays, begin, stop, s)
+        fill(rays, begin, stop, s)
         for d in range(count):
             for i in range(min(_T, stop - begin)):
                 out[d, begin + i] = 0.0
         for wave in range(len(rays.waves)):
             if len(rays.rows) == 0:
-                _scatter(rays, rays.waves[wave], s)
+                scatter(rays, rays.waves[wave], s)
             bounds(s, span)
             _load(s, x)
             t[:] = 0
@@ -315,4 +259,4 @@ def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n
                         _add_other_tangents(x, lattice.weights[m], d_weights[d, m], d_n[d], d * _T, t)
             for d in range(count):
                 for i in range(min(_T, stop - begin)):
-                    out[d, begin + i] += s[_FACTOR + i] * t[d * _T + i]
+                    out[d, begin + i] += s[FACTOR + i] * t[d * _T + i]

@@ -3,11 +3,12 @@
 
 import numpy as np
 
-from .lanes import F2, LANES, lanes
+from .compiling import lane_sum as lanes
+from .lanes import F2, LANES
 
 _T = LANES
-AMPLITUDE = 6 * LANES
-"""Where amplitudes stand behind the scattering vectors and pixels."""
+AMPLITUDE, ROWS = 6 * LANES, 7 * LANES
+"""Where amplitudes stand behind the scattering vectors and pixels, and how many numbers that makes."""
 
 _STRIDE = 32
 _LEAST, _MOST, SPAN = 6, 6 + _STRIDE, 6 + 2 * _STRIDE
@@ -38,7 +39,11 @@ def within(span, a, low, size):
     """Whether the nearest reflections of all lanes are sure to be in the box."""
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
     inside = True
-    for row, least, n in (((a00, a01, a02), low[0], size[0]), ((a10, a11, a12), low[1], size[1]), ((a20, a21, a22), low[2], size[2])):
+    for row, least, n in (
+        ((a00, a01, a02), low[0], size[0]),
+        ((a10, a11, a12), low[1], size[1]),
+        ((a20, a21, a22), low[2], size[2]),
+    ):
         middle = row[0] * span[0] + row[1] * span[1] + row[2] * span[2]
         reach = abs(row[0]) * span[3] + abs(row[1]) * span[4] + abs(row[2]) * span[5] + 0.51
         inside = inside and middle - reach >= least and middle + reach <= least + n - 1.0

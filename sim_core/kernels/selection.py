@@ -1,10 +1,12 @@
 """Which implementation of a hot loop runs, and one line in the log that says so."""
 
 import logging
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 
 import torch
+from torch import Tensor
 
 from ..bragg.lattice import Shape, Square
 
@@ -21,6 +23,18 @@ WORTHWHILE_SPOTS = 1 << 16
 _log = logging.getLogger("sim_core.kernels")
 
 
+def entries(tensors: Iterable[object]) -> tuple[str, ...]:
+    """What a kernel must be able to compute for one call: its image, and derivatives backwards or forwards.
+
+    Args:
+        tensors: Everything that the image depends on; what is no tensor does not count.
+    """
+    found = [t for t in tensors if isinstance(t, Tensor)]
+    backwards = torch.is_grad_enabled() and any(t.requires_grad for t in found)
+    forwards = any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in found)
+    return ("image", *["gradient"] * backwards, *["tangents"] * forwards)
+
+
 def select(
     wanted: str,
     evaluations: int,
@@ -29,6 +43,7 @@ def select(
     shape: Shape,
     interpolate: bool = False,
     amplitudes_vary: bool = False,
+    needed: tuple[str, ...] = ("image",),
 ) -> str:
     """The kernel for one call: ``eager`` or ``compiled``.
 
@@ -40,6 +55,7 @@ def select(
         shape: The interference function.
         interpolate: Whether amplitudes are looked up between reflections.
         amplitudes_vary: Whether amplitudes carry a gradient.
+        needed: What will be computed, from :func:`entries`.
 
     Raises:
         ValueError: for another word.
@@ -47,13 +63,17 @@ def select(
     if wanted not in KERNELS:
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {wanted}")
     reason = _against(wanted, evaluations, device, dtype, shape, interpolate, amplitudes_vary)
+    if not reason:
+        reason = _missing("compiled" if device.type == "cpu" else "gpu", dtype, needed)
     name = "machine code" if device.type == "cpu" else "Triton"
     precision = str(dtype).removeprefix("torch.")
     _say(f"sum over orientations: eager ({reason})" if reason else f"sum over orientations: {name}, {precision}")
     return "eager" if reason else "compiled"
 
 
-def select_closed_form(wanted: str, evaluations: int, device: torch.device, dtype: torch.dtype) -> str:
+def select_closed_form(
+    wanted: str, evaluations: int, device: torch.device, dtype: torch.dtype, needed: tuple[str, ...] = ("image",)
+) -> str:
     """The kernel for one image in closed form: ``eager`` or ``compiled``.
 
     Args:
@@ -61,6 +81,7 @@ def select_closed_form(wanted: str, evaluations: int, device: torch.device, dtyp
         evaluations: Pixels times lattice points, Gaussians and steps.
         device: Where the tensors are.
         dtype: Precision of the intensities.
+        needed: What will be computed, from :func:`entries`.
 
     Raises:
         ValueError: for another word.
@@ -76,7 +97,7 @@ def select_closed_form(wanted: str, evaluations: int, device: torch.device, dtyp
     elif wanted == "auto" and evaluations < WORTHWHILE_SPOTS:
         reason = "too small for compiling to pay"
     else:
-        reason = _missing("spot_compiled", dtype)
+        reason = _missing("spot_compiled", dtype, needed)
     _say(f"closed form: eager ({reason})" if reason else f"closed form: machine code, {str(dtype)[6:]}")
     return "eager" if reason else "compiled"
 
@@ -105,17 +126,22 @@ def _against(
         return "too small for compiling to pay"
     if device.type != "cpu" and wanted == "auto":
         return f"the compiled kernel has not been measured on {device.type}"
-    return _missing("compiled" if device.type == "cpu" else "gpu", dtype)
+    return ""
+
+
+def _missing(module: str, dtype: torch.dtype, needed: tuple[str, ...]) -> str:
+    """What stands in the way of compiling here, for the first of ``needed`` that fails."""
+    return next(filter(None, (_problem(module, dtype, entry) for entry in needed)), "")
 
 
 @cache
-def _missing(module: str, dtype: torch.dtype) -> str:
-    """What stands in the way of compiling here."""
+def _problem(module: str, dtype: torch.dtype, entry: str) -> str:
+    """Why one loop cannot run here; empty if it can."""
     try:
         kernel = import_module(f".{module}", __package__)
     except Exception as error:  # an installation without a compiler, or with a broken one, still works
         return f"{type(error).__name__}: {error}".split("\n")[0]
-    reason: str = kernel.problem(dtype)
+    reason: str = kernel.problem(dtype, entry)
     return reason
 
 

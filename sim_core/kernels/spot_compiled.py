@@ -242,13 +242,21 @@ def _in_parts(count: int, work: Callable[[int, int], object], size: int = PART) 
 
 
 @cache
-def problem(dtype: torch.dtype) -> str:
-    """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
+def problem(dtype: torch.dtype, entry: str) -> str:
+    """Why a loop of :mod:`spot_machine_code` cannot run here; empty if it can. Compiles it, or loads it from the disk.
+
+    With arrays of no pixels, since the tensors that are made while a Jacobian is computed are wrapped.
+    """
+    number, p = _NUMPY[dtype], np.zeros(CAMERA + TERMS + TERM)
+    plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
+    common = (np.zeros((0, 2), np.int64), 1, plan, p, np.zeros((1, 3, 3)), np.zeros(1), 0, 0)
+    rest: dict[str, tuple[Any, ...]] = {
+        "image": (np.empty(0, number),),
+        "gradient": (np.empty(0, number), p, np.empty(0)),
+        "tangents": (np.zeros((1, len(p)), number), np.zeros((0, 0)), False, np.zeros((1, 0), number)),
+    }
     try:
-        plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
-        p, inverses, amplitudes = np.zeros(CAMERA + TERMS + TERM), np.zeros((1, 3, 3)), np.zeros(1)
-        out = np.empty(0, _NUMPY[dtype])  # arrays, since tensors that a Jacobian's first call makes are wrapped
-        spot_machine_code.image(np.zeros((0, 2), np.int64), 1, plan, p, inverses, amplitudes, 0, 0, out)
+        getattr(spot_machine_code, entry)(*common, *rest[entry])
     except Exception as error:  # whatever the compiler has to say must not end the program
-        return f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        return f"{entry}: {type(error).__name__}: {str(error).strip()}".split("\n")[0]
     return ""

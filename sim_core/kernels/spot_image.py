@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .selection import select_closed_form
+from .selection import entries, select_closed_form
 from .spot_sum import Settings, Spots, spot_sum
 
 BLOCK = 1 << 14
@@ -124,7 +124,8 @@ def spot_image(
     count = camera.image_size[0] * camera.image_size[1] if pixels is None else len(pixels)
     points = settings.neighbours[0] * settings.neighbours[1] * settings.neighbours[2]
     evaluations = count * points * spots.constant.shape[0] * spots.constant.shape[1]
-    if select_closed_form(settings.kernel, evaluations, camera.origin.device, settings.dtype) == "compiled":
+    needed = entries([*camera, *(camera.absorption or ()), *spots, amplitudes])
+    if select_closed_form(settings.kernel, evaluations, camera.origin.device, settings.dtype, needed) == "compiled":
         from . import spot_compiled
 
         return spot_compiled.spot_image(camera, spots, amplitudes, settings, pixels)

@@ -45,12 +45,10 @@ STEP_COLUMNS = COLUMNS + CAMERA * T
 
 
 @lanes
-def _cast(x, like):
-    """Numbers in the precision of an array."""
-    out = np.empty(len(x), like.dtype)
+def _cast(x, out):
+    """Numbers in the precision of another array."""
     for i in range(len(x)):
         out[i] = x[i]
-    return out
 
 
 @lanes
@@ -135,13 +133,14 @@ def image(pixels, width, plan, p, inverses, amplitudes, start, stop, out):
     """Intensities of pixels ``start`` to ``stop``."""
     columns = TERMS + TERM * plan.terms
     a, b, place = np.empty(DOUBLE_ROWS * T), np.empty(COLUMNS, out.dtype), np.empty(T, np.int64)
+    single = np.empty(columns, b.dtype)
     for first in range(start, stop, T):
         _coordinates(a, pixels, width, first)
         rays(a, b, p, plan)
         clear(b, TOTAL, 1)
         for step in range(plan.steps):
             q = p[CAMERA + step * columns : CAMERA + (step + 1) * columns]
-            single = _cast(q, b)
+            _cast(q, single)
             for n in range(plan.side_h * plan.side_k * plan.side_l):
                 points(a, b, place, _basis(q), _inverse(inverses[step]), _offset(n, plan), plan)
                 seeds(a, b, place, amplitudes, _matrix_of(single, MOSAIC))
@@ -177,6 +176,7 @@ def tangents(pixels, width, plan, p, inverses, amplitudes, start, stop, directio
     columns = TERMS + TERM * plan.terms
     a, place = np.empty(DOUBLE_ROWS * T), np.empty(T, np.int64)
     b, rows = np.empty(STEP_COLUMNS + columns * T, out.dtype), np.empty(len(out) * T, out.dtype)
+    single = np.empty(columns, b.dtype)
     clear(b, COLUMNS, CAMERA)
     for first in range(start, stop, T):
         _coordinates(a, pixels, width, first)
@@ -187,7 +187,7 @@ def tangents(pixels, width, plan, p, inverses, amplitudes, start, stop, directio
         for step in range(plan.steps):
             at = CAMERA + step * columns
             q = p[at : at + columns]
-            single = _cast(q, b)
+            _cast(q, single)
             clear(b, STEP_COLUMNS, columns)
             for n in range(plan.side_h * plan.side_k * plan.side_l):
                 points(a, b, place, _basis(q), _inverse(inverses[step]), _offset(n, plan), plan)
@@ -216,6 +216,7 @@ def gradient(pixels, width, plan, p, inverses, amplitudes, start, stop, upstream
     columns = TERMS + TERM * plan.terms
     a, place = np.empty(DOUBLE_ROWS * T), np.empty(T, np.int64)
     b = np.empty(STEP_COLUMNS + columns * T, upstream.dtype)
+    single = np.empty(columns, b.dtype)
     clear(b, COLUMNS, CAMERA)
     for first in range(start, stop, T):
         used = min(T, stop - first)
@@ -230,7 +231,7 @@ def gradient(pixels, width, plan, p, inverses, amplitudes, start, stop, upstream
         for step in range(plan.steps):
             at = CAMERA + step * columns
             q = p[at : at + columns]
-            single = _cast(q, b)
+            _cast(q, single)
             clear(b, STEP_COLUMNS, columns)
             for n in range(plan.side_h * plan.side_k * plan.side_l):
                 points(a, b, place, _basis(q), _inverse(inverses[step]), _offset(n, plan), plan)

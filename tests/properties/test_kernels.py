@@ -162,20 +162,48 @@ def test_what_has_no_compiled_kernel_runs_eagerly(experiment, shape, caplog):
     assert f"no compiled kernel for the shape {shape}" in caplog.text
 
 
-def test_a_compiler_that_fails_is_a_line_in_the_log(experiment, monkeypatch, caplog):
-    def broken(dtype: torch.dtype) -> str:
-        return "LoweringError: no such instruction"
+@pytest.fixture
+def forgetful():
+    """Nothing is known of the compiler before and after the test."""
+    known = (selection._problem, selection._say, compiled.problem)
+    for function in known:
+        function.cache_clear()
+    yield
+    for function in known:
+        function.cache_clear()
 
-    monkeypatch.setattr(compiled, "problem", broken)
-    selection._missing.cache_clear()
-    selection._say.cache_clear()
+
+def image_and_slope(simulator, experiment, with_crystal, way: str) -> tuple[torch.Tensor, ...]:
+    spread = tensor(0.01)
+    if way == "tangents":
+        image = simulator(with_crystal(experiment, mosaic_spread=spread))
+        return image, torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(spread)
+    image = simulator(with_crystal(experiment, mosaic_spread=spread.requires_grad_()))
+    return image.detach(), *torch.autograd.grad(image.sum(), spread)
+
+
+@pytest.mark.parametrize("way", ["image", "gradient", "tangents"])
+def test_one_loop_that_cannot_be_compiled_is_a_line_in_the_log(
+    experiment, with_crystal, way, monkeypatch, caplog, forgetful
+):
+    """Where a loop is needed and fails, the whole call runs eagerly; without need of it the others run."""
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("no such instruction\nand a long story")
+
+    monkeypatch.setattr(compiled.machine_code, way, broken)
     caplog.set_level("INFO", "sim_core.kernels")
-    try:
-        image = SampledBragg(random_domains(3, 5), kernel="compiled")(experiment)
-    finally:
-        selection._missing.cache_clear()
-    assert torch.equal(image, SampledBragg(random_domains(3, 5), kernel="eager")(experiment))
-    assert caplog.messages[0] == "sum over orientations: eager (LoweringError: no such instruction)"
+    wanted, eager = (SampledBragg(random_domains(3, 5), kernel=k) for k in ("compiled", "eager"))
+    kind = "tangents" if way == "tangents" else "gradient"
+    for ours, theirs in zip(
+        *(image_and_slope(s, experiment, with_crystal, kind) for s in (wanted, eager)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.abs().max()))
+    line = f"sum over orientations: eager ({way}: RuntimeError: no such instruction)"
+    assert caplog.messages.count(line) == 1
+    if way != "image":
+        wanted(experiment)
+        assert caplog.messages.count("sum over orientations: machine code, float64") == 1
 
 
 def test_auto_goes_by_the_size_alone(monkeypatch):
@@ -189,7 +217,7 @@ def test_auto_goes_by_the_size_alone(monkeypatch):
 
 def test_the_first_call_may_be_a_jacobian(experiment, with_crystal):
     """What finds out whether there is a compiler runs inside the transformation, then."""
-    selection._missing.cache_clear()
+    selection._problem.cache_clear()
     simulator = SampledBragg(random_domains(3, 5), kernel="compiled")
     torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(torch.tensor(0.01).double())
-    assert selection._missing("compiled", torch.float64) == ""
+    assert selection._missing("compiled", torch.float64, ("image", "tangents")) == ""

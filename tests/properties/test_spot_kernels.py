@@ -83,17 +83,17 @@ def test_the_size_alone_decides(experiment, monkeypatch, caplog):
 
 def test_the_first_call_may_be_a_jacobian(experiment, with_crystal, monkeypatch):
     """What finds out whether there is a compiler runs inside the transformation, then."""
-    selection._missing.cache_clear()
+    selection._problem.cache_clear()
     spot_compiled.problem.cache_clear()
     simulator = ClosedFormBragg(kernel="compiled")
     torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(tensor(0.01))
-    assert selection._missing("spot_compiled", torch.float64) == ""
+    assert selection._missing("spot_compiled", torch.float64, ("image", "tangents")) == ""
 
 
 def test_without_a_compiler_the_reference_runs(experiment, monkeypatch, caplog):
     selection._say.cache_clear()
     caplog.set_level(logging.INFO, "sim_core.kernels")
-    monkeypatch.setattr(selection, "_missing", lambda module, dtype: "no compiler")
+    monkeypatch.setattr(selection, "_missing", lambda module, dtype, needed: "no compiler")
     image = ClosedFormBragg(kernel="compiled")(experiment)
     torch.testing.assert_close(image, ClosedFormBragg(kernel="eager")(experiment))
     assert caplog.messages[0] == "closed form: eager (no compiler)"
