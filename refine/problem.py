@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.boxes import box_of_each_pixel, planes
+from refine.boxes import BoxPlanes, box_of_each_pixel
 from refine.builders import automatic_oversample, build_domains, tensor
 from refine.cells import cell_ties
 from refine.datamodule import Observation, from_file, from_simulation
@@ -218,7 +218,7 @@ def _boxed(settings: Settings, fixed: dict[str, Tensor], model: BraggModel, obse
     if not used.any():
         raise required("data.pixels", "a start that predicts spots on the detector for boxes", "none")
     if settings.simulator.background == "planes":
-        model.planes = tensor(planes(observation.photons, observation.used, owner))
+        model.planes = BoxPlanes(observation.photons, observation.used, owner)
     model.pixels = torch.from_numpy(np.argwhere(used))
     return replace(observation, used=used)
 
@@ -241,15 +241,15 @@ def _initial_values(
     values = _given_values(settings, fixed)
     model.prepare(values)
     observed = observation.observed()
-    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
-    if len(model.planes):
-        values["background"] = tensor(1.0)
-    elif "background" in words:
-        values["background"] = (observed / profile).median().clamp_min(0.0).expand(values["background"].shape)
-    if "scale" in words:
-        spots = model.parts(values)[:, 0].sum()
+    if model.planes is not None:
+        values["background"], under = tensor(1.0), model.planes.rim
+    else:
+        profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+        if "background" in words:
+            values["background"] = (observed / profile).median().clamp_min(0.0).expand(values["background"].shape)
         under = values["background"].reshape(-1)[0] * profile
-        values["scale"] = ((observed - under).sum() / spots).clamp_min(1e-6)
+    if "scale" in words:
+        values["scale"] = ((observed - under).sum() / model.spots(values).sum()).clamp_min(1e-6)
     if not all(torch.isfinite(v).all() for v in values.values()):
         raise InputError("initial: expected finite values; the model has no spot on this detector")
     return values
@@ -257,6 +257,8 @@ def _initial_values(
 
 def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
     choice = getattr(settings.parameters, name)
+    eliminated = name == "background" and settings.simulator.background == "planes"
+    free = choice.free and not eliminated
     initial = initial.reshape(-1)
     prior = None
     if choice.prior is not None:
@@ -265,12 +267,12 @@ def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
         if any(len(v) not in (1, len(initial)) for v in (mean, sigma)):
             raise required(f"parameters.{name}.prior", f"one number or {len(initial)}", f"{len(mean)} and {len(sigma)}")
         prior = (mean, sigma)
-    lower, upper = (choice.lower, choice.upper) if choice.free else (None, None)
+    lower, upper = (choice.lower, choice.upper) if free else (None, None)
     ties = None
-    if name == "cell" and choice.free:
+    if name == "cell" and free:
         field = "crystal.cell" if settings.initial.cell is None else "initial.cell"
         ties = cell_ties(initial, settings.crystal.system, field)
-    return ParameterSpec(name, initial, choice.scale, choice.free, lower, upper, prior, ties)
+    return ParameterSpec(name, initial, choice.scale, free, lower, upper, prior, ties)
 
 
 def _mean_rotation(domains: Any, spread_deg: Tensor) -> list[float]:

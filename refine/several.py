@@ -99,6 +99,12 @@ class SeveralImages(Several):
         return torch.cat(columns, -1)
 
     @property
+    def least(self) -> Float[Tensor, "n"] | None:
+        """Fewest photons that are expected; ``None`` for any."""
+        found = [model.least for model in self.each if model.least is not None]
+        return torch.cat(found) if found else None
+
+    @property
     def pixels(self) -> Tensor:
         """Indices (slow, fast) of the pixels of all images."""
         return torch.cat([model.pixels for model in self.each])
