@@ -148,6 +148,7 @@ def cameras(experiment: Experiment, d_min: float, point_spread: float, oversampl
         b_iso=experiment.structure_factors.b_iso,
         absorption=None,
         blur=1 / (12 * oversample**2) + point_spread**2,
+        flatness=1440**-0.25 / oversample,
         s_max=1 / d_min if d_min > 0 else math.inf,
         image_size=panel.image_size,
     )

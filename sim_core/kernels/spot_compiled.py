@@ -69,6 +69,7 @@ def _plan(camera: Camera, spots: Spots, settings: Settings, amplitudes: int, uni
     steps, terms = spots.constant.shape[:2]
     return Plan(
         float(camera.blur),
+        float(camera.flatness),
         (camera.s_max / unit) ** 2,
         camera.b_iso is not None,
         camera.absorption is not None,
@@ -245,7 +246,7 @@ def _in_parts(count: int, work: Callable[[int, int], object], size: int = PART) 
 def problem(dtype: torch.dtype) -> str:
     """Why this implementation cannot run here; empty if it can. Compiles, or loads what was compiled before."""
     try:
-        plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
+        plan = Plan(0.0, 0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
         p, inverses, amplitudes = np.zeros(CAMERA + TERMS + TERM), np.zeros((1, 3, 3)), np.zeros(1)
         out = np.empty(0, _NUMPY[dtype])  # arrays, since tensors that a Jacobian's first call makes are wrapped
         spot_machine_code.image(np.zeros((0, 2), np.int64), 1, plan, p, inverses, amplitudes, 0, 0, out)

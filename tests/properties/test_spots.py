@@ -188,9 +188,9 @@ def test_series_meet_the_closed_expressions(dtype, rtol):
     for a in (3e-5, 0.99e-4, 1.01e-4, 0.99e-2, 1.01e-2, 0.5, 8.0, 11.0):
         a = tensor(a)
         for b in (tensor(0.0), 0.7 * a.sqrt(), -2 * a.sqrt()):
-            c = b * b / a + 0.4
-            mean = torch.exp(-(c + 2 * b * x * 2 + a * (2 * x) ** 2) / 2) @ mass
-            value = rotation_mean(*(v.to(dtype) for v in (a, b, c, tensor(1.0))))
+            c, flat = b * b / a + 0.4, tensor(-0.3)
+            mean = torch.exp(-(c + flat + 2 * b * x * 2 + a * (2 * x) ** 2) / 2) @ mass
+            value = rotation_mean(*(v.to(dtype) for v in (a, b, c, flat, tensor(1.0))))
             torch.testing.assert_close(value.double(), mean, rtol=rtol * 10, atol=0)
 
 
