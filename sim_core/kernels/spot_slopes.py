@@ -22,7 +22,6 @@ from .compiling import lane_sum, lanes
 from .spot_functions import exponential, rotation_means
 from .spot_tile import (
     AREA,
-    AXIS,
     B_ISO,
     BANDWIDTH,
     BASIS,
@@ -35,12 +34,10 @@ from .spot_tile import (
     DENSITY,
     DEPTHS,
     EDGES,
-    FACTOR,
     FAST,
     FAST_EDGE,
     FLIGHT,
     H0,
-    HALF_WIDTH,
     INVERSE,
     MOSAIC,
     NORMAL,
@@ -128,9 +125,8 @@ def _edge_slopes(y, e, m, v, d, three):
     tau2, yt = tau * tau, y * tau
     by_tau, by_alpha = (yt + yt) * (three * alpha - tau2), three * y * (tau2 - alpha)
     along = _scaled(m, by_alpha)
-    by_e = _plus(_scaled(v, by_tau), _plus(along, along))
     w = _plus(along, _scaled(v, by_tau))
-    return _scaled(m, by_tau), by_e, _products(m, w)
+    return _scaled(m, by_tau), _plus(w, along), _products(m, w)
 
 
 @lanes
@@ -149,13 +145,13 @@ def add_slopes(b, constant, height, column, half, one):
         e_by_d, by_e, e_g = _edge_slopes(y, e, m, v, d, three)
         f_by_d, by_f, f_g = _edge_slopes(y, f, n, v, d, three)
         g = _weighted(_add(_outer(v, one), _weighted(adjugate, -inverse)), half * y)
+        g = _add(g, _weighted(_add(e_g, f_g), -half))
         by_q = _less(_scaled(v, y), _plus(e_by_d, f_by_d))
         b[DENSITY + i] += density * height
         _add_vector(b, BY_Q, i, by_q)
         _add_vector(b, BY_S, i, _scaled(by_q, -one))
         _add_vector(b, BY_EDGES, i, by_e)
         _add_vector(b, BY_EDGES + 3 * T, i, by_f)
-        g = _add(g, _weighted(_add(e_g, f_g), -half))
         _add_matrix(b, BY_SPREAD, i, g)
         _add_matrix(b, column, i, _doubled(g))
         b[column + 6 * T + i] += b[SEED + i] * density
@@ -187,8 +183,7 @@ def add_rotated_slopes(b, constant, height, axis, half_width, column, turning, h
         flat_g = _weighted(_add(e_g, f_g), -half)
         swept = _times(flat_g, u)
         g = _add(_outer(t, -by_a), _weighted(_products(t, v), -half * by_b))
-        g = _add(g, _add(_outer(v, mean_), _weighted(adjugate, -inverse * mean_)))
-        g = _add(g, flat_g)
+        g = _add(_add(g, flat_g), _add(_outer(v, mean_), _weighted(adjugate, -inverse * mean_)))
         by_d = _plus(_less(_scaled(t, by_b), _scaled(v, mean_ + mean_)), _plus(e_by_d, f_by_d))
         by_u = _plus(_scaled(t, by_a + by_a), _plus(_scaled(v, by_b), _scaled(swept, third + third)))
         b[DENSITY + i] += root * height * mean
@@ -294,9 +289,6 @@ def column_sum(b, column):
 
 
 __all__ = [
-    "FACTOR",
-    "HALF_WIDTH",
-    "AXIS",
     "add_lattice_point",
     "add_rotated_slopes",
     "add_scaled",
