@@ -1,9 +1,9 @@
 """Are the uncertainties right? ``python benchmarks/calibration.py [--replicates 200] [--domains 2000] [--quick]``.
 
 A lysozyme-like still is simulated once by the closed form (``--domains``: by so many random blocks, from whose mean
-orientation deviations are counted) and given Poisson noise again and again; each replicate is refined from a disturbed start. Printed for each free scalar: the standard
-deviation of (refined - truth)/esd, which is one where esds are honest, its mean, and the rms error over the
-Cramer-Rao bound. benchmarks/results/calibration.json keeps the table.
+orientation deviations are counted) and given Poisson noise again and again; each replicate is refined from a disturbed
+start. Printed for each free scalar: the standard deviation of (refined - truth)/esd, one where esds are honest,
+its mean, and the rms error over the Cramer-Rao bound. benchmarks/results/calibration.json keeps the table.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def _all_labels(module: RefinementModule) -> list[str]:
 
 def prepare(domains: int) -> tuple[Problem, RefinementModule, Tensor]:
     """The problem, its module and the noise-free image of the truth."""
-    sampled = [f"truth.mosaic_domains={domains}", "truth.simulator=sampled", "detector.oversample=null"]
+    sampled = [f"truth.mosaic_domains={domains}", "truth.simulator=sampled", "detector.oversample=4"]
     problem = build_problem(load(*OVERRIDES, *(sampled if domains else ["truth.simulator=closed_form"])))
     mean = problem.observation.observed().clone()
     return (

@@ -93,18 +93,20 @@ class BraggModel(nn.Module):
         if isinstance(self.simulator, SampledBragg):
             nodes = len(self.simulator.domain_weights)
             return {"simulator": "sampled", "oversample": self.simulator.oversample, "mosaic_nodes": nodes}
-        return {"simulator": "closed_form", "lattice_points": list(self.simulator.neighbours), "parts": self.simulator.oversample}
+        return {
+            "simulator": "closed_form",
+            "lattice_points": list(self.simulator.neighbours),
+            "parts": self.simulator.oversample,
+        }
 
     @torch.no_grad()
     def prepare(self, values: Values) -> None:
-        """Choose what depends on the parameters and carries no derivative: lattice points that reach a pixel, parts of it."""
+        """Choose what carries no derivative: how many lattice points reach a pixel, into how many parts it is cut."""
         if isinstance(self.simulator, ClosedFormBragg):
             experiment = self.experiment(values)
             self.simulator.neighbours = neighbours_needed(experiment, self.simulator.blocks)
             if self.settings.simulator.parts is None:
-                self.simulator.oversample = parts_needed(
-                    experiment, self.simulator.blocks, self.simulator.point_spread
-                )
+                self.simulator.oversample = parts_needed(experiment, self.simulator.blocks, self.simulator.point_spread)
 
     def forward(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n"]:
         """Expected photons.

@@ -12,8 +12,9 @@ With m = C^-1 e for each edge e of the pixel, tau = m D, alpha = m e and flat = 
 
 .. math:: \frac{dy}{d\tau} = -2 y \tau (\tau^2 - 3\alpha), \quad \frac{dy}{d\alpha} = 3 y (\tau^2 - \alpha)
 
-add to these; in a rotation C + w^2/3 u u^T takes the place of C there. And for a rotation, with t = C^-1 u and the mean M(a, b, c), the same sums of products with M's derivatives.
-Of a symmetric matrix the derivative with respect to an entry off the diagonal is twice that of the matrix.
+add to these; in a rotation C + w^2/3 u u^T takes the place of C there. For a rotation, with t = C^-1 u and the mean
+M(a, b, c), stand the same sums of products with M's derivatives. Of a symmetric matrix the derivative with respect to
+an entry off the diagonal is twice that of the matrix.
 """
 
 import math

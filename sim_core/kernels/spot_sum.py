@@ -4,9 +4,10 @@ r"""The sum over the lattice points near each scattering vector, the hot loop of
     q_0 = A^*_k h_0,\; D = S - q_0,\; C = C_{kt} + [q_0]_\times E_k [q_0]_\times^\mathsf{T} + C_\mathrm{pixel}
 
 over the steps k of the spindle, the Gaussians t of a block and the nearest lattice points h0. A pixel is a box, flatter
-than the Gaussian in C_pixel: its fourth cumulants (the next that do not vanish) stand in the exponent. Symmetric matrices are
-their six entries xx, yy, zz, yz, xz, xy. Which lattice point is nearest is a selection: gradients pass through q0
-with h0 held fixed. Lengths are measured in the width of a spot, so that single precision has no powers of 1e-4 to lose.
+than the Gaussian in C_pixel: its fourth cumulants (the next that do not vanish) stand in the exponent, too. Symmetric
+matrices are their six entries xx, yy, zz, yz, xz, xy. Which lattice point is nearest is a selection: gradients pass
+through q0 with h0 held fixed. Lengths are measured in the width of a spot, so that single precision has no powers of
+1e-4 to lose.
 """
 
 import math
