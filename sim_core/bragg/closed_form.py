@@ -182,7 +182,7 @@ class ClosedFormBragg(nn.Module):
         dtype: Precision of the intensities and of the image; geometry stays in double precision.
         point_spread: Standard deviation of the detector's point spread [pixels].
         kernel: ``eager``, ``compiled`` or ``auto``: which implementation runs.
-        oversample: Parts along each edge of a pixel; more than one where pixels are larger than spots.
+        oversample: Parts along each edge of a pixel; :func:`parts_needed` says how many.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ def parts_needed(experiment: Experiment, blocks: Blocks, point_spread: float = 0
     """Parts along each edge of a pixel for ``ClosedFormBragg``, one or two; waits for the device.
 
     One where the narrowest spot (block and divergence alone) has a standard deviation of at least a quarter of a pixel:
-    there a flattened Gaussian is a box to 3 %, to 1 % from a third on.
+    there a flattened Gaussian is a box to 3.3 %, to 1.3 % from a third on (in one dimension).
     """
     with torch.no_grad():
         sizes = reflections(experiment.crystal, experiment.beam, experiment.scan, blocks).constant[:, 0]

@@ -13,7 +13,7 @@ from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighb
 from sim_core.bragg.lattice import Gaussian, Square
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.kernels.spot_sum import rotation_mean
+from sim_core.kernels.spot_sum import flattening, rotation_mean
 from sim_core.rotations import axis_rotation
 
 CLOSED = ClosedFormBragg(GAUSSIAN)
@@ -95,6 +95,18 @@ def test_against_joint_samples_of_everything(spread):
     image = ClosedFormBragg(GAUSSIAN, (2, 2, 2))(spread, pixels)
     assert difference(image, expected) < 0.03
     assert float(image.sum() / expected.sum()) == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize(("sigma", "most"), [(1 / 4, 0.033), (1 / 3, 0.013), (1 / 2, 0.0025), (1.0, 1e-4)])
+def test_a_flattened_gaussian_is_a_box_under_a_spot(sigma, most):
+    """In one dimension, where the exact answer is a difference of error functions; sigma in pixels."""
+    x = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+    exact = torch.special.ndtr((x + 0.5) / sigma) - torch.special.ndtr((x - 0.5) / sigma)
+    variance = tensor(sigma**2 + 1 / 12)
+    flat = flattening(1440**-0.25 * x / variance, 1440**-0.5 / variance)
+    image = torch.exp(-(x**2 / variance + flat) / 2) / (2 * math.pi * variance).sqrt()
+    assert difference(image, exact) < most
+    assert float(image.sum() / exact.sum()) == pytest.approx(1, abs=most / 10)
 
 
 @pytest.fixture
