@@ -2,8 +2,9 @@
 
 The truth is the mean over N (20,000) independent random samples of the sampled simulator, each a call of its own with
 one block, one spindle position, one direction, one wavelength and one place in the pixel, drawn together. Against it
-stand the closed form, random blocks and the quadrature. The truth has noise of its own: ``error`` is the plain relative
-L2 difference, ``without noise`` is what is left of it when the truth's variance, known from its batches, is taken away.
+stand the closed form (as a configuration has it, and with the other number of parts a pixel), random blocks and the
+quadrature. The truth has noise of its own: ``error`` is the plain relative L2 difference, ``without noise`` is what is
+left of it when the truth's variance, known from its batches, is taken away.
 
 The image has 256 x 256 pixels and no polarisation. benchmarks/results/accuracy.json keeps the results, each case as
 it is measured. ``--quick``: 1,000 samples, no case with divergence and bandwidth, nothing kept.
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from refine.formats.reflections import read_hkl
 from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
-from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, Blocks, ClosedFormBragg, neighbours_needed
+from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed, parts_needed
 from sim_core.bragg.lattice import Gaussian, Shape, Square
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
@@ -64,6 +65,11 @@ class Truth:
     sum_error: float
     samples: int
     seconds: float
+
+    @property
+    def norm(self) -> float:
+        """Sum of squares over pixels, without the noise."""
+        return float(self.image.square().sum()) - self.noise
 
 
 def panel(pixel: float, distance: float, pixels_to_beam: int) -> Panel:
@@ -203,11 +209,6 @@ def sampled_experiment(e: Experiment) -> Experiment:
     return replace(e, beam=beam, scan=scan)
 
 
-def closed_form(e: Experiment, blocks: Blocks, dtype: torch.dtype, parts: int) -> tuple[ClosedFormBragg, str]:
-    neighbours = neighbours_needed(e, blocks)
-    return ClosedFormBragg(blocks, neighbours, dtype=dtype, oversample=parts), "x".join(map(str, neighbours))
-
-
 def timed(work: Callable[[], Tensor], repeats: int) -> tuple[Tensor, float]:
     """Result and median seconds; the first of several runs is not counted."""
     times = []
@@ -225,26 +226,25 @@ def compare(case: Case, truth: Truth) -> list[dict]:
     def row(name: str, work: Callable[[], Tensor], repeats: int) -> None:
         image, seconds = timed(work, repeats)
         square = float((image.double() - truth.image).square().sum())
-        norm = float(truth.image.square().sum()) - truth.noise
-        rows.append(
-            {
-                "simulator": name,
-                "error": math.sqrt(square / norm),
-                "error_without_noise": math.sqrt(max(0.0, square - truth.noise) / norm),
-                "sum": float(image.double().sum() / truth.image.sum()),
-                "seconds": seconds,
-            }
-        )
+        values = {
+            "error": math.sqrt(square / truth.norm),
+            "error_without_noise": math.sqrt(max(0.0, square - truth.noise) / truth.norm),
+            "sum": float(image.double().sum() / truth.image.sum()),
+            "seconds": seconds,
+        }
+        rows.append({"simulator": name} | values)
 
     e = case.experiment
     kinds = {"closed form, 1 Gaussian": GAUSSIAN}
     if case.truth == "square":
         kinds["closed form, 2 Gaussians an edge"] = SQUARE
-    for name, blocks in kinds.items():
-        for dtype, parts in ((torch.float64, 1), (torch.float32, 1), (torch.float64, 2)):
-            simulator, neighbours = closed_form(e, blocks, dtype, parts)
-            detail = f"{neighbours} reflections, {parts * parts} parts, {str(dtype).removeprefix('torch.')}"
-            row(f"{name} ({detail})", lambda s=simulator: s(e), 4)
+    for kind, blocks in kinds.items():
+        neighbours, parts = neighbours_needed(e, blocks), parts_needed(e, blocks)
+        reach = "x".join(map(str, neighbours))
+        for dtype, n in ((torch.float64, parts), (torch.float32, parts), (torch.float64, 3 - parts)):
+            simulator = ClosedFormBragg(blocks, neighbours, dtype=dtype, oversample=n)
+            name = f"{kind}{', default' * (n == parts)} ({reach} reflections, {n}x{n} parts, {str(dtype)[6:]})"
+            row(name, lambda s=simulator: s(e), 4)
     split = sampled_experiment(e)
     rules = {f"{n} random blocks": normal_domains(n, 7) for n in (25, 100, 400)}
     rules |= {f"quadrature, {n} blocks": quadrature_domains(n, "normal") for n in (25, 187)}
@@ -254,8 +254,7 @@ def compare(case: Case, truth: Truth) -> list[dict]:
 
 
 def report(console: Console, case: Case, truth: Truth, rows: list[dict]) -> None:
-    norm = float(truth.image.square().sum()) - truth.noise
-    noise = math.sqrt(truth.noise / norm)
+    noise = math.sqrt(truth.noise / truth.norm)
     title = f"{case.name}; blocks: {case.truth}"
     caption = (
         f"truth: {truth.samples} samples, {truth.seconds:.0f} s, its own noise {100 * noise:.2f} %, "
@@ -270,13 +269,27 @@ def report(console: Console, case: Case, truth: Truth, rows: list[dict]) -> None
     console.print(table, "")
 
 
+def save(case: Case, truth: Truth, rows: list[dict]) -> None:
+    """Put a case into the file of results, in the place of what stands there for it."""
+    target = ROOT / "benchmarks/results/accuracy.json"
+    target.parent.mkdir(exist_ok=True)
+    found = json.loads(target.read_text()) if target.exists() else {}
+    found[f"{case.name}; blocks: {case.truth}"] = {
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "samples": truth.samples,
+        "noise_of_truth": math.sqrt(truth.noise / truth.norm),
+        "noise_of_its_sum": truth.sum_error,
+        "truth_seconds": truth.seconds,
+        "simulators": rows,
+    }
+    order = [f"{c.name}; blocks: {c.truth}" for c in cases(False)]
+    target.write_text(json.dumps({name: found[name] for name in order if name in found}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--samples",
-        type=int,
-        help="random samples of the truth (20000), a quarter for some",
-    )
+    parser.add_argument("--samples", type=int, help="random samples of the truth (20000), a quarter for some")
     parser.add_argument("--quick", action="store_true", help="1000 samples, no divergence and bandwidth")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--only", default="", help="only the cases whose shape and name hold this text")
@@ -294,25 +307,6 @@ def main() -> None:
             report(console, case, truth, rows)
             if not options.quick:
                 save(case, truth, rows)
-
-
-def save(case: Case, truth: Truth, rows: list[dict]) -> None:
-    """Put a case into the file of results, in the place of what stands there for it."""
-    target = ROOT / "benchmarks/results/accuracy.json"
-    target.parent.mkdir(exist_ok=True)
-    found = json.loads(target.read_text()) if target.exists() else {}
-    norm = float(truth.image.square().sum()) - truth.noise
-    found[f"{case.name}; blocks: {case.truth}"] = {
-        "machine": machine(),
-        "threads": torch.get_num_threads(),
-        "samples": truth.samples,
-        "noise_of_truth": math.sqrt(truth.noise / norm),
-        "noise_of_its_sum": truth.sum_error,
-        "truth_seconds": truth.seconds,
-        "simulators": rows,
-    }
-    order = [f"{c.name}; blocks: {c.truth}" for c in cases(False)]
-    target.write_text(json.dumps({name: found[name] for name in order if name in found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Simulator(Section):
 
     model: Literal["sampled", "closed_form"]
     point_spread_px: NotNegative
-    parts: Count
+    parts: Count | None
     d_min_A: NotNegative
     background: Literal["flat", "scatterer", "radial", "planes"]
     kernel: Literal["auto", "eager", "compiled"]

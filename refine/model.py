@@ -13,7 +13,7 @@ from refine.errors import required
 from refine.settings import Settings
 from sim_core import Experiment, StructureFactors
 from sim_core.bragg.background import flat_profile, radial_profiles, scatterer_profile
-from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed
+from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed, parts_needed
 from sim_core.bragg.lattice import SHAPES, Square
 from sim_core.bragg.mosaic import DomainSample
 from sim_core.bragg.sampled import SampledBragg
@@ -93,14 +93,20 @@ class BraggModel(nn.Module):
         if isinstance(self.simulator, SampledBragg):
             nodes = len(self.simulator.domain_weights)
             return {"simulator": "sampled", "oversample": self.simulator.oversample, "mosaic_nodes": nodes}
-        return {"simulator": "closed_form", "lattice_points": list(self.simulator.neighbours)}
+        return {
+            "simulator": "closed_form",
+            "lattice_points": list(self.simulator.neighbours),
+            "parts": self.simulator.oversample,
+        }
 
     @torch.no_grad()
     def prepare(self, values: Values) -> None:
-        """Choose what depends on the parameters and carries no derivative: how many lattice points reach a pixel."""
+        """Choose what carries no derivative: how many lattice points reach a pixel, into how many parts it is cut."""
         if isinstance(self.simulator, ClosedFormBragg):
             experiment = self.experiment(values)
             self.simulator.neighbours = neighbours_needed(experiment, self.simulator.blocks)
+            if self.settings.simulator.parts is None:
+                self.simulator.oversample = parts_needed(experiment, self.simulator.blocks, self.simulator.point_spread)
         if self.planes is not None:
             self.planes.reweight(values["scale"] * self.spots(values))
 
@@ -159,7 +165,8 @@ def build_simulator(
     if settings.structure_factors.interpolate:
         raise required("structure_factors.interpolate", "false for the closed form", "true")
     blocks, spread = BLOCKS[crystal.shape], settings.simulator.point_spread_px
-    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, settings.simulator.kernel, settings.simulator.parts)
+    kernel, parts = settings.simulator.kernel, settings.simulator.parts or 1
+    return ClosedFormBragg(blocks, (1, 1, 1), d_min, dtype, spread, kernel, parts)
 
 
 def _is_used(settings: Settings, name: str) -> bool:

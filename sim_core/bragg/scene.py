@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..constants import R_E_SQUARED
 from ..experiment import Experiment
-from ..kernels.spot_image import pixel_spread
+from ..kernels.spot_image import pixel_edges
 from ..kernels.spot_sum import Spots
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume
@@ -136,11 +136,11 @@ class Image:
         panel = self.experiment.panel
         distance = points.norm(dim=-1, keepdim=True)
         edges = panel.pixel_size * torch.stack([panel.fast_axis, panel.slow_axis])
-        pixel = edge**2 / 12 * pixel_spread(points / distance, distance, edges, s.new_tensor(1 / self.wavelength))
+        j = edge * pixel_edges(points / distance, distance, edges, s.new_tensor(1 / self.wavelength))
         swept = torch.linalg.cross(scan.axis.expand_as(s), s)
         _, swing = self.turn
         outer = bandwidth_variance(beam) * s[:, :, None] * s[:, None, :] + swing * swept[:, :, None] * swept[:, None, :]
-        return pixel + directions_covariance(beam) + outer
+        return j.mT @ j / 12 + directions_covariance(beam) + outer
 
     def spots(self, blocks: Blocks = GAUSSIAN) -> Spots:
         """What the size of a block makes of each lattice point, in the crystal's frame."""

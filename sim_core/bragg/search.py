@@ -209,5 +209,5 @@ def expected(
         for j in range(3):
             across = length2 - s[i] ** 2 if i == j else -s[i] * s[j]
             c[i, j] += variance[:, None] * across
-    y = spot_sum(s.flatten(1).mT, c.flatten(2).permute(2, 0, 1), spots, amplitudes, settings)
+    y = spot_sum(s.flatten(1).mT, c.flatten(2).permute(2, 0, 1), None, spots, amplitudes, settings)
     return target.factor * y.view(m, n)

@@ -69,6 +69,7 @@ def _plan(camera: Camera, spots: Spots, settings: Settings, amplitudes: int, uni
     steps, terms = spots.constant.shape[:2]
     return Plan(
         float(camera.blur),
+        float(camera.flatness),
         (camera.s_max / unit) ** 2,
         camera.b_iso is not None,
         camera.absorption is not None,
@@ -248,7 +249,7 @@ def problem(dtype: torch.dtype, entry: str) -> str:
     With arrays of no pixels, since the tensors that are made while a Jacobian is computed are wrapped.
     """
     number, p = _NUMPY[dtype], np.zeros(CAMERA + TERMS + TERM)
-    plan = Plan(0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
+    plan = Plan(0.0, 0.0, 0.0, False, False, False, 1, 1, 1, 1, 1, *(0.0,) * 6)
     common = (np.zeros((0, 2), np.int64), 1, plan, p, np.zeros((1, 3, 3)), np.zeros(1), 0, 0)
     rest: dict[str, tuple[Any, ...]] = {
         "image": (np.empty(0, number),),

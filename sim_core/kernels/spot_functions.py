@@ -116,8 +116,8 @@ def scaled_erfc(x):
 
 
 @lanes
-def rotation_means(a, b, c, w):
-    r"""Mean of e^{-(c + 2 b phi + a phi^2)/2} over phi in [-w, w] and its derivatives in a, b and w.
+def rotation_means(a, b, c, flat, w):
+    r"""Mean of e^{-(c + flat + 2 b phi + a phi^2)/2} over phi in [-w, w] and its derivatives in a, b and w.
 
     The derivatives are moments of phi, which follow from the mean M and the values E at the two ends by parts:
 
@@ -133,7 +133,7 @@ def rotation_means(a, b, c, w):
     w_ = w if w > a - a else one
     root, middle = math.sqrt(a_ * half), b_ / a_
     above, below = root * (middle + w_), root * (middle - w_)
-    base = exponential(-half * max(c - b_ * middle, a - a))
+    base = exponential(-half * (max(c - b_ * middle, a - a) + flat))
     e_above, e_below = exponential(-above * above), exponential(-below * below)
     tail_above = math.copysign(e_above * scaled_erfc(abs(above)), above)
     tail_below = math.copysign(e_below * scaled_erfc(abs(below)), below)
@@ -143,7 +143,7 @@ def rotation_means(a, b, c, w):
     first = -(b_ * mean + (e_above - e_below) / w_) / a_
     second = (mean - b_ * first - (e_above + e_below)) / a_
     by_w = ((e_above + e_below) - mean) / w_
-    e = exponential(-half * max(c, a - a))
+    e = exponential(-half * (max(c, a - a) + flat))
     w2, b2, three, twelve = w * w, b * b, six * half, six + six
     u2, u4 = sixth * (b2 - a), per_120 * (b2 * (b2 - six * a) + three * a * a)
     s_mean = e * (one + w2 * (u2 + w2 * u4))

@@ -40,6 +40,7 @@ class Camera(NamedTuple):
         b_iso: Overall displacement factor [A^2], exp(-B s^2/2) of the intensity; ``None`` for none.
         absorption: What the layer stops; ``None`` for everything.
         blur: Variance of a photon's place about the centre of its pixel [pixels^2].
+        flatness: Fourth root of minus a twelfth of its fourth cumulant [pixels]; zero for a Gaussian.
         s_max: Largest |S| that scatters [1/A].
         image_size: Number of pixels along fast and slow.
     """
@@ -55,15 +56,17 @@ class Camera(NamedTuple):
     b_iso: Float[Tensor, ""] | None
     absorption: Absorption | None
     blur: float
+    flatness: float
     s_max: float
     image_size: tuple[int, int]
 
 
 class Rays(NamedTuple):
-    """Scattering vectors S [1/A], their covariances over a pixel and the bandwidth, factors of the intensity."""
+    """Scattering vectors S [1/A], covariances over a pixel and the bandwidth, flat edges, factors of the intensity."""
 
     scattering: Float[Tensor, "rows 3"]
     covariance: Float[Tensor, "rows 3 3"]
+    edges: Float[Tensor, "rows 2 3"]
     factor: Float[Tensor, "rows"]
 
 
@@ -80,8 +83,8 @@ def rays(camera: Camera, pixels: Int[Tensor, "rows 2"]) -> Rays:
     d = points / distance
     s = d * camera.per_wavelength - camera.wave
     edges = torch.stack([camera.fast, camera.slow])
-    covariance = camera.blur * pixel_spread(d, distance, edges, camera.per_wavelength)
-    covariance = covariance + camera.bandwidth * s[:, :, None] * s[:, None, :]
+    j = pixel_edges(d, distance, edges, camera.per_wavelength)
+    covariance = camera.blur * j.mT @ j + camera.bandwidth * s[:, :, None] * s[:, None, :]
     factor = camera.area / distance[:, 0] ** 3 * ((d @ camera.polarization) * d).sum(-1)
     s2 = s.square().sum(-1)
     factor = factor * (s2 <= camera.s_max**2)
@@ -90,19 +93,18 @@ def rays(camera: Camera, pixels: Int[Tensor, "rows 2"]) -> Rays:
     if camera.absorption is not None:
         transmitted = torch.exp(-camera.absorption.depths / (d @ camera.absorption.normal)[:, None])
         factor = factor * (transmitted[:, 0] - transmitted[:, 1])
-    return Rays(s, covariance, factor)
+    return Rays(s, covariance, camera.flatness * j, factor)
 
 
-def pixel_spread(
+def pixel_edges(
     d: Float[Tensor, "rows 3"],
     distance: Float[Tensor, "rows 1"],
     edges: Float[Tensor, "2 3"],
     per_wavelength: Float[Tensor, ""],
-) -> Float[Tensor, "rows 3 3"]:
-    """J J^T of :func:`rays` [1/A^2]: what the edges of a pixel are in reciprocal space."""
-    across = edges[:, None] - (d @ edges.mT).mT[..., None] * d
-    j = across * (per_wavelength / distance)
-    return torch.einsum("kra,krb->rab", j, j)
+) -> Float[Tensor, "rows 2 3"]:
+    """J^T of :func:`rays` [1/A]: what the edges of a pixel are in reciprocal space."""
+    across = edges - (d @ edges.mT)[..., None] * d[:, None]
+    return across * (per_wavelength / distance)[..., None]
 
 
 def spot_image(
@@ -134,10 +136,10 @@ def spot_image(
         pixels = torch.cartesian_prod(slow, fast)
 
     def block(part: Tensor) -> Tensor:
-        s, covariance, factor = rays(camera, part)
-        return factor * spot_sum(s, covariance, spots, amplitudes, settings)
+        s, covariance, edges, factor = rays(camera, part)
+        return factor * spot_sum(s, covariance, edges, spots, amplitudes, settings)
 
     return torch.cat([block(part) for part in pixels.split(BLOCK)] if count else [block(pixels)]).to(settings.dtype)
 
 
-__all__ = ["Absorption", "Camera", "Rays", "pixel_spread", "rays", "spot_image"]
+__all__ = ["Absorption", "Camera", "Rays", "pixel_edges", "rays", "spot_image"]

@@ -182,7 +182,7 @@ def tangents(pixels, width, plan, p, inverses, amplitudes, start, stop, directio
         _coordinates(a, pixels, width, first)
         rays(a, b, p, plan)
         clear(b, TOTAL, 1)
-        clear(b, BY_S, 9)
+        clear(b, BY_S, 15)
         clear(rows, 0, len(out))
         for step in range(plan.steps):
             at = CAMERA + step * columns
@@ -227,7 +227,7 @@ def gradient(pixels, width, plan, p, inverses, amplitudes, start, stop, upstream
         for i in range(used, T):
             a[FACTOR + i] = 0
         clear(b, TOTAL, 1)
-        clear(b, BY_S, 9)
+        clear(b, BY_S, 15)
         for step in range(plan.steps):
             at = CAMERA + step * columns
             q = p[at : at + columns]

@@ -8,8 +8,13 @@ With y an intensity, v = C^-1 D and G = dy/dC (symmetric),
     \frac{dy}{dq_k} = 2 \epsilon_{ijk} (E [q]_\times^\mathsf{T} G)_{ij} - \frac{dy}{dD_k}, \quad
     \frac{dy}{dA^*} = \frac{dy}{dq} h_0^\mathsf{T}
 
-and for a rotation, with t = C^-1 u and the mean M(a, b, c), the same sums of products with M's derivatives.
-Of a symmetric matrix the derivative with respect to an entry off the diagonal is twice that of the matrix.
+With m = C^-1 e for each edge e of the pixel, tau = m D, alpha = m e and flat = tau^4 - 6 alpha tau^2 + 3 alpha^2,
+
+.. math:: \frac{dy}{d\tau} = -2 y \tau (\tau^2 - 3\alpha), \quad \frac{dy}{d\alpha} = 3 y (\tau^2 - \alpha)
+
+add to these; in a rotation C + w^2/3 u u^T takes the place of C there. For a rotation, with t = C^-1 u and the mean
+M(a, b, c), stand the same sums of products with M's derivatives. Of a symmetric matrix the derivative with respect to
+an entry off the diagonal is twice that of the matrix.
 """
 
 import math
@@ -18,10 +23,10 @@ from .compiling import lane_sum, lanes
 from .spot_functions import exponential, rotation_means
 from .spot_tile import (
     AREA,
-    AXIS,
     B_ISO,
     BANDWIDTH,
     BASIS,
+    BY_EDGES,
     BY_PIXEL,
     BY_Q,
     BY_S,
@@ -29,12 +34,11 @@ from .spot_tile import (
     COLUMNS,
     DENSITY,
     DEPTHS,
-    FACTOR,
+    EDGES,
     FAST,
     FAST_EDGE,
     FLIGHT,
     H0,
-    HALF_WIDTH,
     INVERSE,
     MOSAIC,
     NORMAL,
@@ -56,6 +60,7 @@ from .spot_tile import (
     _add,
     _cross,
     _dot,
+    _flattening,
     _inverse_parts,
     _less,
     _matrix,
@@ -115,20 +120,39 @@ def clear(x, first, rows):
 
 
 @lanes
+def _edge_slopes(y, e, m, v, d, three):
+    """What the flattening along an edge adds to the derivatives in D, e and C, m and v being C^-1 e and C^-1 D."""
+    tau, alpha = _dot(m, d), _dot(m, e)
+    tau2, yt = tau * tau, y * tau
+    by_tau, by_alpha = (yt + yt) * (three * alpha - tau2), three * y * (tau2 - alpha)
+    along = _scaled(m, by_alpha)
+    w = _plus(along, _scaled(v, by_tau))
+    return _scaled(m, by_tau), _plus(w, along), _products(m, w)
+
+
+@lanes
 def add_slopes(b, constant, height, column, half, one):
     """One Gaussian: derivatives in D, C and its height, added to the columns from ``column`` on."""
+    three = one + one + one
     for i in range(T):
-        d = _vector_at(b, D, i)
+        d, e, f = _vector_at(b, D, i), _vector_at(b, EDGES, i), _vector_at(b, EDGES + 3 * T, i)
         adjugate, determinant = _inverse_parts(_add(_matrix_at(b, SPREAD, i), constant))
         inverse = one / determinant
         v = _scaled(_times(adjugate, d), inverse)
-        density = math.sqrt(inverse) * exponential(-half * _dot(d, v))
+        m, n = _scaled(_times(adjugate, e), inverse), _scaled(_times(adjugate, f), inverse)
+        flat = _flattening(_dot(m, d), _dot(m, e), three) + _flattening(_dot(n, d), _dot(n, f), three)
+        density = math.sqrt(inverse) * exponential(-half * (_dot(d, v) + flat))
         y = b[SEED + i] * density * height
+        e_by_d, by_e, e_g = _edge_slopes(y, e, m, v, d, three)
+        f_by_d, by_f, f_g = _edge_slopes(y, f, n, v, d, three)
         g = _weighted(_add(_outer(v, one), _weighted(adjugate, -inverse)), half * y)
-        by_q = _scaled(v, y)
+        g = _add(g, _weighted(_add(e_g, f_g), -half))
+        by_q = _less(_scaled(v, y), _plus(e_by_d, f_by_d))
         b[DENSITY + i] += density * height
         _add_vector(b, BY_Q, i, by_q)
         _add_vector(b, BY_S, i, _scaled(by_q, -one))
+        _add_vector(b, BY_EDGES, i, by_e)
+        _add_vector(b, BY_EDGES + 3 * T, i, by_f)
         _add_matrix(b, BY_SPREAD, i, g)
         _add_matrix(b, column, i, _doubled(g))
         b[column + 6 * T + i] += b[SEED + i] * density
@@ -137,28 +161,42 @@ def add_slopes(b, constant, height, column, half, one):
 @lanes
 def add_rotated_slopes(b, constant, height, axis, half_width, column, turning, half, one):
     """The same for the mean over a rotation; ``turning`` are the columns of the axis and of half the range."""
+    three = one + one + one
+    third = half_width * half_width / three
     for i in range(T):
-        d, q = _vector_at(b, D, i), _vector_at(b, Q, i)
+        d, q, e, f = _vector_at(b, D, i), _vector_at(b, Q, i), _vector_at(b, EDGES, i), _vector_at(b, EDGES + 3 * T, i)
         u = _cross(q, axis)
         adjugate, determinant = _inverse_parts(_add(_matrix_at(b, SPREAD, i), constant))
         inverse = one / determinant
         t, v = _scaled(_times(adjugate, u), inverse), _scaled(_times(adjugate, d), inverse)
-        mean, by_a, by_b, by_w = rotation_means(_dot(u, t), _dot(u, v), _dot(d, v), half_width)
+        a, along = _dot(u, t), _dot(u, v)
+        share = third / (one + a * third)
+        v_ = _less(v, _scaled(t, share * along))
+        m = _less(_scaled(_times(adjugate, e), inverse), _scaled(t, share * _dot(e, t)))
+        n = _less(_scaled(_times(adjugate, f), inverse), _scaled(t, share * _dot(f, t)))
+        flat = _flattening(_dot(m, d), _dot(m, e), three) + _flattening(_dot(n, d), _dot(n, f), three)
+        mean, by_a, by_b, by_w = rotation_means(a, along, _dot(d, v), flat, half_width)
         root = math.sqrt(inverse)
         weight = b[SEED + i] * root * height
         mean_, by_a, by_b = half * mean * weight, by_a * weight, by_b * weight
+        e_by_d, by_e, e_g = _edge_slopes(mean_ + mean_, e, m, v_, d, three)
+        f_by_d, by_f, f_g = _edge_slopes(mean_ + mean_, f, n, v_, d, three)
+        flat_g = _weighted(_add(e_g, f_g), -half)
+        swept = _times(flat_g, u)
         g = _add(_outer(t, -by_a), _weighted(_products(t, v), -half * by_b))
-        g = _add(g, _add(_outer(v, mean_), _weighted(adjugate, -inverse * mean_)))
-        by_d = _less(_scaled(t, by_b), _scaled(v, mean_ + mean_))
-        by_u = _plus(_scaled(t, by_a + by_a), _scaled(v, by_b))
+        g = _add(_add(g, flat_g), _add(_outer(v, mean_), _weighted(adjugate, -inverse * mean_)))
+        by_d = _plus(_less(_scaled(t, by_b), _scaled(v, mean_ + mean_)), _plus(e_by_d, f_by_d))
+        by_u = _plus(_scaled(t, by_a + by_a), _plus(_scaled(v, by_b), _scaled(swept, third + third)))
         b[DENSITY + i] += root * height * mean
         _add_vector(b, BY_Q, i, _less(_cross(axis, by_u), by_d))
         _add_vector(b, BY_S, i, by_d)
+        _add_vector(b, BY_EDGES, i, by_e)
+        _add_vector(b, BY_EDGES + 3 * T, i, by_f)
         _add_matrix(b, BY_SPREAD, i, g)
         _add_matrix(b, column, i, _doubled(g))
         b[column + 6 * T + i] += b[SEED + i] * root * mean
         _add_vector(b, turning, i, _cross(by_u, q))
-        b[turning + 3 * T + i] += weight * by_w
+        b[turning + 3 * T + i] += weight * by_w + (half_width + half_width) / three * _dot(u, swept)
 
 
 @lanes
@@ -190,6 +228,7 @@ def camera_slopes(a, b, p, plan):
     fast, slow, area = _vector(p, FAST_EDGE), _vector(p, SLOW_EDGE), p[AREA]
     per_wavelength, bandwidth, b_iso = p[PER_WAVELENGTH], p[BANDWIDTH], p[B_ISO]
     polarization, blur, normal, falls = _matrix(p, POLARIZATION), plan.blur, _vector(p, NORMAL), plan.falls
+    flatness = plan.flatness
     top, bottom, absorbs = p[DEPTHS], p[DEPTHS + 1], plan.absorbs
     for i in range(T):
         d, s, inverse = _vector_at(a, FLIGHT, i), _vector_at(a, SCATTERING, i), a[INVERSE + i]
@@ -202,7 +241,9 @@ def camera_slopes(a, b, p, plan):
         scale = per_wavelength * inverse
         weight = 2.0 * blur * scale * scale
         f, w = _across(fast, d), _across(slow, d)
-        by_f, by_w = _scaled(_times(g, f), weight), _scaled(_times(g, w), weight)
+        flat = flatness * scale
+        by_f = _plus(_scaled(_times(g, f), weight), _scaled(_vector_at(b, BY_EDGES, i), flat))
+        by_w = _plus(_scaled(_times(g, w), weight), _scaled(_vector_at(b, BY_EDGES + 3 * T, i), flat))
         by_scale = _dot(by_f, f) + _dot(by_w, w)
         along_f, along_w = _dot(by_f, d), _dot(by_w, d)
         md = _times(polarization, d)
@@ -249,9 +290,6 @@ def column_sum(b, column):
 
 
 __all__ = [
-    "FACTOR",
-    "HALF_WIDTH",
-    "AXIS",
     "add_lattice_point",
     "add_rotated_slopes",
     "add_scaled",

@@ -20,9 +20,8 @@ LANES = 128
 
 T = LANES
 SLOW, FAST, FLIGHT, INVERSE, SCATTERING, FACTOR, TRANSMITTED, DOUBLE_ROWS = 0, T, 2 * T, 5 * T, 6 * T, 9 * T, 10 * T, 12
-PIXEL, Q, D, H0, SPREAD, SEED, TOTAL, DENSITY = (T * n for n in (0, 6, 9, 12, 15, 21, 22, 23))
-BY_Q, BY_SPREAD, BY_S, BY_PIXEL, COLUMNS = (T * n for n in (24, 27, 33, 36, 42))
-SINGLE_ROWS = 42
+PIXEL, EDGES, Q, D, H0, SPREAD, SEED, TOTAL, DENSITY = (T * n for n in (0, 6, 12, 15, 18, 21, 27, 28, 29))
+BY_Q, BY_SPREAD, BY_S, BY_PIXEL, BY_EDGES, COLUMNS = (T * n for n in (30, 33, 39, 42, 48, 54))
 
 ORIGIN, FAST_EDGE, SLOW_EDGE, WAVE, PER_WAVELENGTH, BANDWIDTH, POLARIZATION = 0, 3, 6, 9, 12, 13, 14
 AREA, B_ISO, NORMAL, DEPTHS, CAMERA = 20, 21, 22, 25, 28
@@ -31,7 +30,7 @@ TERM = 8
 """Numbers of a Gaussian: covariance (6), height and an empty one; camera, step and Gaussian take multiples of four."""
 
 Plan = namedtuple(
-    "Plan", "blur s2_max falls absorbs rotates terms steps side_h side_k side_l low_h low_k low_l n_h n_k n_l"
+    "Plan", "blur flatness s2_max falls absorbs rotates terms steps side_h side_k side_l low_h low_k low_l n_h n_k n_l"
 )
 """What the loops need besides parameters; ``side_*`` are the numbers of neighbours."""
 
@@ -113,20 +112,23 @@ def rays(a, b, p, plan):
     origin, fast, slow = _vector(p, ORIGIN), _vector(p, FAST_EDGE), _vector(p, SLOW_EDGE)
     wave, per_wavelength, bandwidth = _vector(p, WAVE), p[PER_WAVELENGTH], p[BANDWIDTH]
     polarization, area, blur, s2_max = _matrix(p, POLARIZATION), p[AREA], plan.blur, plan.s2_max
+    flatness = plan.flatness
     for i in range(T):
         x = _plus(_plus(origin, _scaled(fast, a[FAST + i])), _scaled(slow, a[SLOW + i]))
         inverse = 1.0 / math.sqrt(_dot(x, x))
         d = _scaled(x, inverse)
         s = _less(_scaled(d, per_wavelength), wave)
         scale = per_wavelength * inverse
-        scale = scale * scale * blur
-        pixel = _add(_outer(_across(fast, d), scale), _outer(_across(slow, d), scale))
+        j_f, j_s = _scaled(_across(fast, d), scale), _scaled(_across(slow, d), scale)
+        pixel = _add(_outer(j_f, blur), _outer(j_s, blur))
         factor = area * inverse * inverse * inverse * _dot(d, _times(polarization, d))
         a[INVERSE + i] = inverse
         a[FACTOR + i] = factor if _dot(s, s) <= s2_max else 0.0
         _put_vector(a, FLIGHT, i, d)
         _put_vector(a, SCATTERING, i, s)
         _put_matrix(b, PIXEL, i, _add(pixel, _outer(s, bandwidth)))
+        _put_vector(b, EDGES, i, _scaled(j_f, flatness))
+        _put_vector(b, EDGES + 3 * T, i, _scaled(j_s, flatness))
     if plan.falls:
         _fall(a, p[B_ISO])
     if plan.absorbs:
@@ -184,23 +186,42 @@ def seeds(a, b, place, amplitudes, mosaic):
 
 
 @lanes
+def _flattening(t, a, three):
+    """What the box of the pixel adds along one edge: t^4 - 6 a t^2 + 3 a^2."""
+    t2 = t * t
+    return t2 * t2 + three * a * (a - t2 - t2)
+
+
+@lanes
 def add_density(b, constant, height, half, one):
     """Intensity of one Gaussian."""
+    three = one + one + one
     for i in range(T):
-        d = _vector_at(b, D, i)
+        d, e, f = _vector_at(b, D, i), _vector_at(b, EDGES, i), _vector_at(b, EDGES + 3 * T, i)
         adjugate, determinant = _inverse_parts(_add(_matrix_at(b, SPREAD, i), constant))
-        e = exponential(-half * _dot(d, _times(adjugate, d)) / determinant)
-        b[TOTAL + i] += b[SEED + i] * height * e / math.sqrt(determinant)
+        inverse = one / determinant
+        v = _scaled(_times(adjugate, d), inverse)
+        flat = _flattening(_dot(e, v), _dot(e, _times(adjugate, e)) * inverse, three)
+        flat += _flattening(_dot(f, v), _dot(f, _times(adjugate, f)) * inverse, three)
+        b[TOTAL + i] += b[SEED + i] * height * exponential(-half * (_dot(d, v) + flat)) * math.sqrt(inverse)
 
 
 @lanes
 def add_rotated_density(b, constant, height, axis, half_width, one):
     """Intensity of one Gaussian, its mean over a rotation."""
+    three = one + one + one
+    range2 = half_width * half_width
     for i in range(T):
-        d = _vector_at(b, D, i)
+        d, e, f = _vector_at(b, D, i), _vector_at(b, EDGES, i), _vector_at(b, EDGES + 3 * T, i)
         u = _cross(_vector_at(b, Q, i), axis)
         adjugate, determinant = _inverse_parts(_add(_matrix_at(b, SPREAD, i), constant))
         inverse = one / determinant
-        au, ad = _times(adjugate, u), _times(adjugate, d)
-        mean = rotation_means(_dot(u, au) * inverse, _dot(u, ad) * inverse, _dot(d, ad) * inverse, half_width)[0]
+        t, v = _scaled(_times(adjugate, u), inverse), _scaled(_times(adjugate, d), inverse)
+        a, along = _dot(u, t), _dot(u, v)
+        share = range2 / (three + a * range2)
+        v_ = _less(v, _scaled(t, share * along))
+        e_t, f_t = _dot(e, t), _dot(f, t)
+        flat = _flattening(_dot(e, v_), _dot(e, _times(adjugate, e)) * inverse - share * e_t * e_t, three)
+        flat += _flattening(_dot(f, v_), _dot(f, _times(adjugate, f)) * inverse - share * f_t * f_t, three)
+        mean = rotation_means(a, along, _dot(d, v), flat, half_width)[0]
         b[TOTAL + i] += b[SEED + i] * height * mean * math.sqrt(inverse)

@@ -48,18 +48,18 @@ UNITS = {
 
 
 def function_of(
-    simulator: ClosedFormBragg, experiment: Experiment, part: str
+    simulator: ClosedFormBragg, experiment: Experiment, part: str, pixels: torch.Tensor = PIXELS
 ) -> tuple[Callable[..., torch.Tensor], list[torch.Tensor]]:
     """The image, relative to its maximum, of the parameters of one record in their units, and their values."""
     record = getattr(experiment, part)
     lengths_and_angles = tensor([1.0, 1.0, 1.0, 0.01, 0.01, 0.01])
     units = {k: lengths_and_angles if v is None else tensor(v) for k, v in UNITS[part].items()}
     units = {k: v for k, v in units.items() if getattr(record, k) is not None}
-    top = simulator(experiment, PIXELS).max().double()
+    top = simulator(experiment, pixels).max().double()
 
     def image(*values: torch.Tensor) -> torch.Tensor:
         changed = {k: v * unit for (k, unit), v in zip(units.items(), values, strict=True)}
-        return simulator(replace(experiment, **{part: replace(record, **changed)}), PIXELS) / top
+        return simulator(replace(experiment, **{part: replace(record, **changed)}), pixels) / top
 
     return image, [(getattr(record, k) / unit).clone().requires_grad_() for k, unit in units.items()]
 
@@ -78,6 +78,21 @@ def test_every_parameter_of_a_rotation(rich, kernel, part):
 @pytest.mark.parametrize("kernel", ["eager", "compiled"])
 def test_every_parameter_of_a_still(experiment, kernel, part):
     check(*function_of(ClosedFormBragg(SQUARE, kernel=kernel), experiment, part))
+
+
+@pytest.mark.parametrize("part", ["crystal", "beam", "panel", "scan"])
+@pytest.mark.parametrize("width", [None, 0.003])
+@pytest.mark.parametrize("kernel", ["eager", "compiled"])
+def test_spots_narrower_than_pixels(rich, kernel, width, part):
+    """Where the flattening of a Gaussian matters: at and around the brightest pixel."""
+    crystal = replace(rich.crystal, n_cells=tensor([40.0, 35.0, 30.0]))
+    beam = replace(rich.beam, divergence=tensor(1e-4), bandwidth=tensor(2e-4))
+    scan = replace(rich.scan, width=None if width is None else tensor(width))
+    narrow = replace(rich, crystal=crystal, beam=beam, scan=scan)
+    simulator = ClosedFormBragg(GAUSSIAN, kernel=kernel)
+    slow, fast = divmod(int(simulator(narrow).view(60, 64)[1:-1, 1:-1].argmax()), 62)
+    pixels = torch.tensor([1 + slow, 1 + fast]) + torch.tensor([[0, 0], [0, 1], [1, 0], [-1, 0], [0, -1]])
+    check(*function_of(simulator, narrow, part, pixels))
 
 
 @pytest.mark.parametrize("kernel", ["eager", "compiled"])

@@ -100,7 +100,7 @@ def test_without_a_compiler_the_reference_runs(experiment, monkeypatch, caplog):
 
 
 def test_the_mean_over_a_rotation_is_its_integral():
-    a, b, c, w = (tensor(x) for x in (30.0, -4.0, 3.0, 0.4))
+    a, b, c, flat, w = (tensor(x) for x in (30.0, -4.0, 3.0, 0.2, 0.4))
     phi = torch.linspace(-0.4, 0.4, 4001, dtype=torch.float64)
-    mean = torch.trapezoid(torch.exp(-(c + 2 * b * phi + a * phi**2) / 2), phi) / 0.8
-    torch.testing.assert_close(rotation_mean(a, b, c, w), mean, rtol=1e-6, atol=0)
+    mean = torch.trapezoid(torch.exp(-(c + flat + 2 * b * phi + a * phi**2) / 2), phi) / 0.8
+    torch.testing.assert_close(rotation_mean(a, b, c, flat, w), mean, rtol=1e-6, atol=0)

@@ -9,11 +9,11 @@ import torch
 from support import tensor
 
 from sim_core import Experiment, Scan, Sensor, StructureFactors
-from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed
+from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed, parts_needed
 from sim_core.bragg.lattice import Gaussian, Square
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.kernels.spot_sum import rotation_mean
+from sim_core.kernels.spot_sum import flattening, rotation_mean
 from sim_core.rotations import axis_rotation
 
 CLOSED = ClosedFormBragg(GAUSSIAN)
@@ -95,6 +95,66 @@ def test_against_joint_samples_of_everything(spread):
     image = ClosedFormBragg(GAUSSIAN, (2, 2, 2))(spread, pixels)
     assert difference(image, expected) < 0.03
     assert float(image.sum() / expected.sum()) == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize(("sigma", "most"), [(1 / 4, 0.033), (1 / 3, 0.013), (1 / 2, 0.0025), (1.0, 1e-4)])
+def test_a_flattened_gaussian_is_a_box_under_a_spot(sigma, most):
+    """In one dimension, where the exact answer is a difference of error functions; sigma in pixels."""
+    x = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+    exact = torch.special.ndtr((x + 0.5) / sigma) - torch.special.ndtr((x - 0.5) / sigma)
+    variance = tensor(sigma**2 + 1 / 12)
+    flat = flattening(1440**-0.25 * x / variance, 1440**-0.5 / variance)
+    image = torch.exp(-(x**2 / variance + flat) / 2) / (2 * math.pi * variance).sqrt()
+    assert difference(image, exact) < most
+    assert float(image.sum() / exact.sum()) == pytest.approx(1, abs=most / 10)
+
+
+@pytest.fixture
+def protein(experiment, with_crystal) -> Experiment:
+    """15 cells along each edge of a tetragonal crystal: the standard deviation of a spot is a third of a pixel."""
+    crystal = with_crystal(
+        experiment,
+        cell=tensor([79.1, 79.1, 38.4, *[math.pi / 2] * 3]),
+        misset=torch.deg2rad(tensor([1.2, -0.7, 2.1])),
+        n_cells=tensor([15.0, 15.0, 15.0]),
+        mosaic_spread=torch.deg2rad(tensor(0.35)),
+    )
+    origin = tensor([0.18, 0.011, -0.011])
+    panel = replace(crystal.panel, origin=origin, pixel_size=tensor(0.172e-3), image_size=(64, 64))
+    factors = StructureFactors(torch.zeros(1, 1, 1).double(), torch.tensor([0, 0, 0]), tensor(100.0))
+    return replace(crystal, panel=panel, structure_factors=factors)
+
+
+@pytest.mark.parametrize(("range_deg", "steps", "blocks"), [(0.0, 1, 256), (0.5, 8, 64)])
+def test_one_gaussian_for_pixels_as_large_as_spots(protein, range_deg, steps, blocks):
+    """Against quasi-random blocks, steps of the spindle and sub-pixels; the blocks' own noise is taken away."""
+    width = math.radians(range_deg)
+    phi = width * ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps - 0.5)
+    fine = replace(protein, scan=Scan(protein.scan.axis, phi, torch.full_like(phi, 1 / steps)))
+    images = []
+    for seed in range(8):
+        u = torch.quasirandom.SobolEngine(3, scramble=True, seed=seed).draw(blocks, dtype=torch.float64)
+        vectors = SIGMA_PER_SPREAD * torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
+        angles = vectors.norm(dim=-1)
+        domains = DomainSample(vectors / angles[:, None], angles, torch.full_like(angles, 1 / blocks))
+        images.append(SampledBragg(domains, Gaussian(), oversample=4)(fine))
+    stack = torch.stack(images)
+    expected, noise = stack.mean(0), float(stack.var(0).sum() / len(stack))
+    norm = float(expected.square().sum()) - noise
+    turning = replace(protein, scan=replace(protein.scan, width=tensor(width) if range_deg else None))
+    image = ClosedFormBragg(GAUSSIAN)(turning)
+    square = float((image - expected).square().sum())
+    assert noise < 2e-4 * norm
+    assert square - noise < 0.02**2 * norm
+    assert float(image.sum() / expected.sum()) == pytest.approx(1, abs=0.01)
+
+
+def test_pixels_are_cut_where_the_narrowest_spot_is_below_a_quarter_of_one(protein, with_crystal):
+    size = (79.1 * 15 * math.sqrt(2 * math.pi)) ** -1 * 0.18 / 0.172e-3
+    for times, parts in ((0.99, 1), (1.01, 2)):
+        cells = protein.crystal.n_cells * tensor([4 * size * times, 1.0, 1.0])
+        assert parts_needed(with_crystal(protein, n_cells=cells), GAUSSIAN) == parts
+    assert parts_needed(with_crystal(protein, n_cells=cells), GAUSSIAN, point_spread=0.1) == 1
 
 
 def test_two_gaussians_are_nearer_to_parallelepipeds(sharp):
@@ -188,9 +248,9 @@ def test_series_meet_the_closed_expressions(dtype, rtol):
     for a in (3e-5, 0.99e-4, 1.01e-4, 0.99e-2, 1.01e-2, 0.5, 8.0, 11.0):
         a = tensor(a)
         for b in (tensor(0.0), 0.7 * a.sqrt(), -2 * a.sqrt()):
-            c = b * b / a + 0.4
-            mean = torch.exp(-(c + 2 * b * x * 2 + a * (2 * x) ** 2) / 2) @ mass
-            value = rotation_mean(*(v.to(dtype) for v in (a, b, c, tensor(1.0))))
+            c, flat = b * b / a + 0.4, tensor(-0.3)
+            mean = torch.exp(-(c + flat + 2 * b * x * 2 + a * (2 * x) ** 2) / 2) @ mass
+            value = rotation_mean(*(v.to(dtype) for v in (a, b, c, flat, tensor(1.0))))
             torch.testing.assert_close(value.double(), mean, rtol=rtol * 10, atol=0)
 
 
