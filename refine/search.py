@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refine.arbitration import AFFORDABLE, Misset, preferred
+from refine.arbitration import AFFORDABLE, Misset, Solution, ranked
 from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
+from refine.losses import Gaussian
 from refine.model import BraggModel
 from refine.settings import Settings
 from sim_core import Experiment
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
-from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, scan_grid, with_twins
+from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, different_rows, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
 from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels.spot_sum import Settings as SumSettings
@@ -28,11 +30,17 @@ from sim_core.rotations import xyz_angles, xyz_rotation
 APART = math.radians(1.0)
 """Orientations that differ by less are the same solution [rad]."""
 
-KEPT = (400, 32, 6)
-"""Candidates that are left after the grid, the climb and the coarse fit."""
+KEPT = (800_000, 48, 8, 6)
+"""Reflections of all candidates together that are left after the grid; candidates after the climb and either fit."""
+
+FEWEST, MOST = 400, 2500
+"""Candidates that are left after the grid."""
 
 CLOSE = 0.5
 """Share of the best score above which another solution is compared once more."""
+
+UNDECIDED = 10.0
+"""Scores that differ by less do not tell two solutions apart."""
 
 COARSE, FINE = 2500, 12000
 """Points of the image that many, and the last few, candidates are fitted to."""
@@ -59,14 +67,17 @@ class Found:
     """An orientation and how sure it is.
 
     Attributes:
-        misset_deg: Angles about lab x, y, z [deg].
-        others: Different solutions whose score is not far below.
+        solutions: Different ones whose score is not far below the best, the best first.
         report: For results.json.
     """
 
-    misset_deg: Misset
-    others: list[Misset]
+    solutions: list[Solution]
     report: dict[str, Any]
+
+    @property
+    def misset_deg(self) -> Misset:
+        """The best."""
+        return self.solutions[0].misset_deg
 
 
 def find_orientation(
@@ -101,20 +112,24 @@ def find_orientation(
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
     if ball is not None:
         scene = scene._replace(group=scene.group[:1])
-    grid, scored = scan_grid(scene, KEPT[0], ball)
+    many = min(max(KEPT[0] // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
+    grid, scored = scan_grid(scene, many, ball)
     climbed, more = climb(scene, grid, math.radians(0.2), KEPT[1])
-    rotations = with_twins(climbed, scene.frame[2], 4) if ball is None else climbed.rotations
+    twins = ball is None
+    rotations = with_twins(climbed, scene.frame[2], 4) if twins else climbed.rotations
     coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
     best = different(_ranked(coarse), scene.group, APART, KEPT[2])
     fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
     if len(blocks.weights) > 1:
-        best = different(_ranked(fine), scene.group, APART, 3)
-        rotations = with_twins(best, scene.frame[2], 2) if ball is None else best.rotations
+        best = different(_ranked(fine), scene.group, APART, KEPT[3])
+        rotations = with_twins(best, scene.frame[2], 2) if twins else best.rotations
         fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
-    last = different(_ranked(fine), scene.group, APART, 3)
+    order = fine.deviance.argsort()
+    last = order[different_rows(fine.rotations[order], scene.group, APART, KEPT[3])]
+    fine = Fits(*(column[last] for column in fine))
     points = len(fit.target.observed)
-    left = max(1.0, float(-last.scores[0]) / points)
-    scores = [(fit.null() + float(s)) / left for s in last.scores]
+    left = max(1.0, float(fine.deviance[0]) / points)
+    scores = ((fit.null() - fine.deviance) / left).tolist()
     least = 20 + 2 * math.log(scored + more)
     report = {
         "orientations": scored + more,
@@ -126,9 +141,10 @@ def find_orientation(
     }
     if not scores[0] > least:
         raise NothingFoundError(report)
-    close = [r for r, score in zip(last.rotations, scores, strict=True) if score > CLOSE * scores[0]]
-    first, *others = (_misset(r, image, scene.group, goal) for r in close)
-    return Found(first, others, report)
+    spread = torch.rad2deg(fine.mosaic / SIGMA_PER_SPREAD).tolist()
+    missets = [_misset(rotation, image, scene.group, goal) for rotation in fine.rotations]
+    found = [Solution(*row) for row in zip(missets, spread, fine.scale.tolist(), scores, strict=True)]
+    return Found([s for s in found if s.score > CLOSE * scores[0]], report)
 
 
 def oriented(
@@ -148,13 +164,14 @@ def oriented(
     Raises:
         NothingFoundError: if nothing was found.
     """
-    start, radius = settings.initial.misset_deg, settings.schedule.capture_deg
-    everywhere = start == "search"
+    given, radius = settings.initial.misset_deg, settings.schedule.capture_deg
+    everywhere = given == "search"
     if not everywhere and (radius == 0 or not settings.parameters.misset_deg.free):
         return settings, None
-    given = {n: getattr(settings.initial, n) for n in fixed}
-    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
-    near = settings.truth.misset_deg if start == "search" else start
+    start = time.perf_counter()
+    words = {n: getattr(settings.initial, n) for n in fixed}
+    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in words.items()}
+    near = settings.truth.misset_deg if given == "search" else given
     try:
         with torch.no_grad():
             experiment, d_min = model.experiment(values), settings.simulator.d_min_A
@@ -165,9 +182,13 @@ def oriented(
             raise
         return settings, error.search | {"within_deg": radius, "taken": False}
     report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
-    misset = found.misset_deg
-    if found.others and model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
-        misset = preferred(model, values, observation.observed(), [misset, *found.others])[0]
+    solutions = found.solutions
+    if len(solutions) > 1 and model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
+        loss = Gaussian(settings.data.readout / settings.data.gain)
+        solutions = ranked(model, values, observation.observed(), solutions, loss)
+        report |= {"best_score": solutions[0].score, "runner_up_score": solutions[1].score}
+        report["wall_s"] = time.perf_counter() - start
+    misset = solutions[0].misset_deg
     initial = settings.initial.model_copy(update={"misset_deg": misset})
     return settings.model_copy(update={"initial": initial}), report
 
@@ -178,8 +199,10 @@ def describe(report: dict[str, Any]) -> str:
     if not report.get("taken", True):
         return f"search within {report['within_deg']:g} deg: nothing found, the start stays"
     kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
+    close = second is not None and report["best_score"] - second < UNDECIDED
     return (
-        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "
+        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}"
+        f"{' (the image hardly tells the two apart)' if close else ''}; "
         f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
         f"{report['wall_s']:.1f} s"
     )
