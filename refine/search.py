@@ -30,11 +30,14 @@ from sim_core.rotations import xyz_angles, xyz_rotation
 APART = math.radians(1.0)
 """Orientations that differ by less are the same solution [rad]."""
 
-KEPT = (800_000, 48, 8, 6)
-"""Reflections of all candidates together that are left after the grid; candidates after the climb and either fit."""
+CANDIDATES = 200_000
+"""Candidates times reflections that are left after the grid."""
 
-FEWEST, MOST = 400, 2500
-"""Candidates that are left after the grid."""
+FEWEST, MOST = 400, 1500
+"""Candidates that are left after the grid, whatever the reflections."""
+
+KEPT = (250, 32, 8, 6)
+"""Candidates that are left after the climb and after the fits."""
 
 CLOSE = 0.5
 """Share of the best score above which another solution is compared once more."""
@@ -42,8 +45,8 @@ CLOSE = 0.5
 UNDECIDED = 10.0
 """Scores that differ by less do not tell two solutions apart."""
 
-COARSE, FINE = 2500, 12000
-"""Points of the image that many, and the last few, candidates are fitted to."""
+FIRST, COARSE, FINE = 1000, 2500, 12000
+"""Points of the image that candidates are fitted to, fit by fit."""
 
 
 class NothingFoundError(RefinementError):
@@ -112,17 +115,18 @@ def find_orientation(
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
     if ball is not None:
         scene = scene._replace(group=scene.group[:1])
-    many = min(max(KEPT[0] // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
+    many = min(max(CANDIDATES // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
     grid, scored = scan_grid(scene, many, ball)
-    climbed, more = climb(scene, grid, math.radians(0.2), KEPT[1])
-    twins = ball is None
-    rotations = with_twins(climbed, scene.frame[2], 4) if twins else climbed.rotations
-    coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
+    climbed, more = climb(scene, grid, math.radians(0.3), KEPT[0])
+    twins = 0 if ball is not None else KEPT[1]
+    first, _ = _fit(image, FIRST, climbed.rotations, scene.mosaic, ((0.5, 2),))
+    best = different(_ranked(first), scene.group, APART, KEPT[1])
+    coarse, _ = _fit(image, COARSE, with_twins(best, scene.frame[2], twins), scene.mosaic, ((0.5, 1), (0.2, 3)))
     best = different(_ranked(coarse), scene.group, APART, KEPT[2])
     fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
     if len(blocks.weights) > 1:
         best = different(_ranked(fine), scene.group, APART, KEPT[3])
-        rotations = with_twins(best, scene.frame[2], 2) if twins else best.rotations
+        rotations = with_twins(best, scene.frame[2], min(2, twins))
         fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
     order = fine.deviance.argsort()
     last = order[different_rows(fine.rotations[order], scene.group, APART, KEPT[3])]
