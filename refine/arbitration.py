@@ -15,7 +15,7 @@ from refine.parameters import Parameters, ParameterSpec
 
 Misset = tuple[float, float, float]
 
-FIRST, MORE = 3, 8
+FIRST, MORE = 2, 8
 """Steps from each orientation, and from those that are still close to the best after them."""
 
 BEHIND, SHARE = 30.0, 0.5

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ FEWEST, MOST = 400, 1500
 KEPT = (250, 32, 8, 6)
 """Candidates that are left after the climb and after the fits."""
 
-CLOSE = 0.5
-"""Share of the best score above which another solution is compared once more."""
+CLOSE, AT_MOST = 0.7, 4
+"""Share of the best score above which another solution is compared once more, and how many are in all."""
 
 UNDECIDED = 10.0
 """Scores that differ by less do not tell two solutions apart."""
@@ -70,17 +70,30 @@ class Found:
     """An orientation and how sure it is.
 
     Attributes:
-        solutions: Different ones whose score is not far below the best, the best first.
+        solutions: Different ones, the best first.
+        group: Rotations before the misset that leave the image as it is, as quaternions.
         report: For results.json.
     """
 
     solutions: list[Solution]
+    group: Tensor
     report: dict[str, Any]
 
     @property
     def misset_deg(self) -> Misset:
         """The best."""
         return self.solutions[0].misset_deg
+
+    def decided(self, better: Callable[[list[Solution]], list[Solution]]) -> "Found":
+        """With those close to the best ranked by something better; those that became one by it count once."""
+        close = [s for s in self.solutions if s.score > CLOSE * self.solutions[0].score][:AT_MOST]
+        if len(close) < 2:
+            return self
+        every = better(close) + self.solutions[len(close) :]
+        turned = torch.stack([matrix_quaternion(misset_rotation(s.misset_deg)) for s in every])
+        kept = [every[row] for row in different_rows(turned, self.group, APART, len(every))]
+        scores = {"best_score": kept[0].score, "runner_up_score": kept[1].score if len(kept) > 1 else None}
+        return Found(kept, self.group, self.report | scores)
 
 
 def find_orientation(
@@ -148,7 +161,10 @@ def find_orientation(
     spread = torch.rad2deg(fine.mosaic / SIGMA_PER_SPREAD).tolist()
     missets = [_misset(rotation, image, scene.group, goal) for rotation in fine.rotations]
     found = [Solution(*row) for row in zip(missets, spread, fine.scale.tolist(), scores, strict=True)]
-    return Found([s for s in found if s.score > CLOSE * scores[0]], report)
+    before = matrix_quaternion(image.experiment.crystal.orientation)
+    inverse = before * before.new_tensor([1.0, -1.0, -1.0, -1.0])
+    group = quaternion_product(quaternion_product(before, scene.group), inverse)
+    return Found(found, group, report)
 
 
 def oriented(
@@ -185,15 +201,13 @@ def oriented(
         if everywhere:
             raise
         return settings, error.search | {"within_deg": radius, "taken": False}
-    report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
-    solutions = found.solutions
-    if len(solutions) > 1 and model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
+    if model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
         loss = Gaussian(settings.data.readout / settings.data.gain)
-        solutions = ranked(model, values, observation.observed(), solutions, loss)
-        report |= {"best_score": solutions[0].score, "runner_up_score": solutions[1].score}
-        report["wall_s"] = time.perf_counter() - start
-    misset = solutions[0].misset_deg
-    initial = settings.initial.model_copy(update={"misset_deg": misset})
+        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss))
+    report = found.report | {"wall_s": time.perf_counter() - start}
+    if not everywhere:
+        report |= {"within_deg": radius, "taken": True}
+    initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
     return settings.model_copy(update={"initial": initial}), report
 
 
@@ -236,10 +250,15 @@ def _ranked(fits: Fits) -> Candidates:
     return Candidates(fits.rotations[order], -fits.deviance[order])
 
 
+def misset_rotation(misset_deg: Misset | None) -> Tensor:
+    """Rotation matrix of a misset; ``None`` is none."""
+    return xyz_rotation(torch.deg2rad(torch.tensor(misset_deg or (0.0, 0.0, 0.0)).double()))
+
+
 def _goal(image: Image, near_deg: Misset | None) -> Tensor:
     """Orientation of the crystal, in the middle of the exposure, at a given misset."""
     orientation = matrix_quaternion(image.experiment.crystal.orientation)
-    wanted = matrix_quaternion(xyz_rotation(torch.deg2rad(torch.tensor(near_deg or (0.0, 0.0, 0.0)).double())))
+    wanted = matrix_quaternion(misset_rotation(near_deg))
     return quaternion_product(matrix_quaternion(image.turn[0]), quaternion_product(wanted, orientation))
 
 
