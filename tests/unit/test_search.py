@@ -41,12 +41,7 @@ def observed(photons):
 
 @pytest.mark.parametrize(
     ("n_cells", "cell"),
-    [
-        (5, [100, 100, 100, 90, 90, 90]),
-        (20, [100, 100, 100, 90, 90, 90]),
-        (10, [70, 80, 95, 75, 85, 98]),
-        (20, [60, 75, 100, 100, 80, 70]),
-    ],
+    [(5, [100, 100, 100, 90, 90, 90]), (20, [100, 100, 100, 90, 90, 90]), (10, [70, 80, 95, 75, 85, 98])],
 )
 def test_finds_the_orientation(n_cells, cell):
     experiment, photons, q = image(n_cells, 3, cell)
@@ -58,9 +53,10 @@ def test_finds_the_orientation(n_cells, cell):
     assert found.report["symmetry_rotations"] == len(group)
 
 
-def test_the_model_of_the_refinement_decides_between_half_turns_about_the_beam():
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_model_of_the_refinement_decides_where_spots_are_narrow_and_few(seed):
     cell = [70, 80, 95, 75, 85, 98]
-    _, photons, q = image(20, 3, cell)
+    _, photons, q = image(20, seed, cell)
     overrides = ["experiment=mosaic_misset", "crystal.n_cells=20", f"crystal.cell={cell}"]
     problem = build_problem(load(*overrides))
     fixed = {name: value.detach() for name, value in problem.parameters().items()}
