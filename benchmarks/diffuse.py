@@ -1,21 +1,26 @@
-"""Speed of the diffuse simulator: ``python benchmarks/diffuse.py [--large] [--folded] [atoms ...]``.
+"""Speed of the diffuse simulator: ``python benchmarks/diffuse.py [--large] [--folded] [--single] [atoms ...]``.
 
 A helix crystal in P 21 21 21 is repeated within its asymmetric unit until the cell holds about that many atoms. Forward
 and gradient (springs and coordinates) of a map of about 450,000 points, with and without folding by Laue symmetry;
-``--large``: 3.5 million points; ``--folded``: only with folding. What is folded is measured three times: the first
-time in a process also starts its libraries. Times include the search for contacts and the folding.
+``--large``: 3.5 million points; ``--folded``: only with folding; ``--single``: every atom moves by itself, 7,000
+points. Medians, after a first run that also starts the process's libraries. Times include the search for contacts and
+the folding. benchmarks/results/diffuse.json keeps what is measured.
 """
 
+import argparse
+import json
 import resource
-import sys
+import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from machine import machine
 
 from refine.diffuse_builders import build_structure
 from refine.formats.models import read_model
+from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors
 from sim_core.diffuse.elastic_network import Springs, find_contacts
 from sim_core.diffuse.one_phonon import OnePhonon
@@ -50,7 +55,8 @@ def crystal(atoms: int) -> tuple[Structure, torch.Tensor]:
     return packed(repeated), torch.from_numpy(model.rotations)
 
 
-def measure(atoms: int, halves: tuple[int, int, int], folded: bool) -> float:
+def measure(atoms: int, halves: tuple[int, int, int], folded: bool, bodies: Bodies) -> dict:
+    """Seconds of one value and gradient, and of the preparation before it."""
     structure, rotations = crystal(atoms)
     start, cpu = time.perf_counter(), time.process_time()
     contacts = find_contacts(cell_positions(structure), structure.basis, 4.0)
@@ -64,25 +70,56 @@ def measure(atoms: int, halves: tuple[int, int, int], folded: bool) -> float:
     xyz = structure.xyz.clone().requires_grad_()
     moved = replace(structure, xyz=xyz)
     q = scattering_vectors(points, structure.basis)
-    intensity = OnePhonon(contacts)(moved, Springs(*gamma.unbind()), q, unique_wavevectors(points))
+    intensity = OnePhonon(contacts, bodies)(moved, Springs(*gamma.unbind()), q, unique_wavevectors(points))
     intensity = intensity[folding.row] if folded else intensity
     intensity.nan_to_num().sum().backward()
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "atoms": structure.units * structure.atoms,
+        "points": len(hkl),
+        "computed": len(points),
+        "wall_s": time.perf_counter() - start,
+        "cpu_s": time.process_time() - cpu,
+        "preparation_s": prepared,
+    }
+
+
+def median(atoms: int, halves: tuple[int, int, int], folded: bool, bodies: Bodies, repeats: int) -> dict:
+    """Medians of several runs, printed."""
+    runs = [measure(atoms, halves, folded, bodies) for _ in range(repeats)]
+    row = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    row |= {"bodies": type(bodies).__name__, "folded": folded, "runs": repeats}
+    row["peak_GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{structure.units * structure.atoms:6d} atoms {len(contacts.first):7d} contacts {len(hkl):8d} points "
-        f"{'folded' if folded else 'plain':6s} {len(points):8d}: {wall:7.2f} s wall (preparation {prepared:.2f}), "
-        f"{cpu:7.2f} CPU-s, peak {peak:.2f} GiB",
+        f"{row['atoms']:6d} atoms, {row['bodies']:11s} {row['points']:8d} points, {row['computed']:8d} computed: "
+        f"{row['wall_s']:7.2f} s wall (preparation {row['preparation_s']:.2f}), {row['cpu_s']:7.2f} CPU-s, "
+        f"peak {row['peak_GiB']:.2f} GiB",
         flush=True,
     )
-    return wall
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("large", "folded", "single"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("atoms", type=int, nargs="*", default=[500, 8000])
+    options = parser.parse_args()
+    scale = 2 if options.large else 1
+    halves = (3, 3, 3) if options.single else (12 * scale, 12 * scale, 14 * scale)
+    bodies: Bodies = SingleAtoms() if options.single else RigidUnits()
+    measure(500, (3, 3, 3), True, bodies)
+    rows = []
+    for atoms in options.atoms:
+        rows.append(median(atoms, halves, True, bodies, 1 if options.single else 5))
+        if not options.folded and not options.single:
+            rows.append(median(atoms, halves, False, bodies, 3 if atoms < 1000 else 1))
+            print(f"folding: {rows[-1]['wall_s'] / rows[-2]['wall_s']:.1f} times faster")
+    kept = Path(__file__).parent / "results" / "diffuse.json"
+    told = json.loads(kept.read_text())["rows"] if kept.is_file() else []
+    key = ("atoms", "points", "computed", "bodies")
+    told = [old for old in told if all([old[k] for k in key] != [new[k] for k in key] for new in rows)]
+    kept.write_text(json.dumps({"machine": machine(), "rows": told + rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    scale = 2 if "--large" in sys.argv else 1
-    halves = (12 * scale, 12 * scale, 14 * scale)
-    for count in [int(a) for a in sys.argv[1:] if not a.startswith("--")] or [500, 8000]:
-        folded = sorted(measure(count, halves, True) for _ in range(3))
-        if "--folded" not in sys.argv:
-            plain = measure(count, halves, False)
-            print(f"folding: {plain / folded[1]:.1f} times faster (median), {plain / folded[2]:.1f} (slowest)")
+    main()

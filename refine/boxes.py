@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from sim_core import Experiment
 from sim_core.bragg.prediction import predicted_spots
@@ -71,6 +72,82 @@ def _plane(photons: np.ndarray, used: np.ndarray, places: np.ndarray) -> np.ndar
     return fitted
 
 
-def as_tensor(background: Float[np.ndarray, "s f"], pixels: Int[torch.Tensor, "n 2"]) -> Float[torch.Tensor, "n"]:
-    """Values at pixels (slow, fast)."""
-    return torch.from_numpy(background[pixels[:, 0].cpu().numpy(), pixels[:, 1].cpu().numpy()])
+LEAST = 0.1
+"""Of the rim's plane, or of one photon: fewest photons that are expected in a box."""
+
+
+class BoxPlanes(nn.Module):
+    """A tilted plane of background under each box, eliminated: always the best one for the spots as they are.
+
+    With the weighted projection P onto planes, the expected photons s + P (n - s) of spots s and counts n are
+    (1 - P) s + P n: linear in the spots, so all derivatives, and the information that is left for other parameters
+    once the planes are determined from the same pixels, follow by themselves.
+
+    Args:
+        photons: The image.
+        used: Pixels that count.
+        owner: Box of each pixel, -1 outside.
+
+    References: variable projection, Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413.
+    """
+
+    observed: Tensor
+    rim: Tensor
+    box: Tensor
+    frame: Tensor
+    pixels: Tensor
+    centre: Tensor
+    weight: Tensor
+    inverse: Tensor
+
+    def __init__(self, photons: Float[np.ndarray, "s f"], used: np.ndarray, owner: Int[np.ndarray, "s f"]) -> None:
+        super().__init__()
+        frame = np.full(owner.shape, -1)
+        frame[owner >= 0] = np.unique(owner[owner >= 0], return_inverse=True)[1]
+        chosen = used & (owner >= 0)
+        pixels, box = torch.from_numpy(np.argwhere(chosen)), torch.from_numpy(frame[chosen])
+        count = torch.bincount(box, minlength=int(frame.max()) + 1).clamp_min(1)
+        total = torch.zeros(len(count), 2, dtype=torch.float64).index_add(0, box, pixels.double())
+        rim = planes(photons, used, owner)
+        self.register_buffer("observed", torch.from_numpy(photons[chosen]).double())
+        self.register_buffer("rim", torch.from_numpy(rim[chosen]).double())
+        self.register_buffer("box", box)
+        self.register_buffer("frame", torch.from_numpy(frame))
+        self.register_buffer("pixels", pixels)
+        self.register_buffer("centre", total / count[:, None])
+        self.reweight(torch.zeros_like(self.rim))
+
+    def _basis(self, pixels: Int[Tensor, "n 2"], box: Int[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+        """One and the distances from the middle of the box [px]; zero outside boxes."""
+        offset = pixels - self.centre[box]
+        return torch.cat([torch.ones_like(offset[:, :1]), offset], 1) * (box >= 0)[:, None]
+
+    @property
+    def least(self) -> Float[Tensor, "n"]:
+        """Fewest photons that are expected: planes under spots that are not there would fall below zero."""
+        return (LEAST * self.rim).clamp_min(LEAST)
+
+    @torch.no_grad()
+    def reweight(self, spots: Float[Tensor, "n"]) -> None:
+        """Weigh pixels by the variance of the counts that these spots [photon] on the rim's planes make."""
+        self.weight = 1 / (spots + self.rim).clamp_min(1.0)
+        basis = self._basis(self.pixels, self.box)
+        outer = basis[:, :, None] * (self.weight[:, None] * basis)[:, None, :]
+        normal = outer.new_zeros(len(self.centre), 3, 3).index_add(0, self.box, outer)
+        least = 1e-9 * normal[:, 0, 0].clamp_min(1e-9)  # a box of few pixels has no slope
+        self.inverse = torch.linalg.inv(normal + least[:, None, None] * torch.eye(3).to(normal))
+
+    def fit(self, values: Float[Tensor, "n"], pixels: Int[Tensor, "m 2"] | None = None) -> Float[Tensor, "m"]:
+        """The planes of best fit to values at the pixels that count.
+
+        Args:
+            values: What is fitted.
+            pixels: Where the planes are wanted, zero outside boxes; ``None`` for the pixels that count.
+        """
+        basis = self._basis(self.pixels, self.box)
+        moments = values.new_zeros(len(self.centre), 3).index_add(0, self.box, basis * (self.weight * values)[:, None])
+        coefficients = (self.inverse @ moments[..., None])[..., 0]
+        if pixels is None:
+            return (basis * coefficients[self.box]).sum(-1)
+        box = self.frame[pixels[:, 0], pixels[:, 1]]
+        return (self._basis(pixels, box) * coefficients[box]).sum(-1)

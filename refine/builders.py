@@ -154,7 +154,7 @@ def build_crystal(values: Values, orientation: Tensor) -> Crystal:
 
 def build_scan(scan: ScanSettings, convention: Convention, like: Tensor) -> Scan:
     """Spindle positions at the middle of each step."""
-    assert scan.osc_deg is not None and scan.phi_start_deg is not None
+    assert scan.osc_deg is not None and isinstance(scan.phi_start_deg, float)
     step = math.radians(scan.osc_deg) / scan.phi_steps
     middles = (torch.arange(scan.phi_steps, dtype=like.dtype, device=like.device) + 0.5) * step
     phi = math.radians(scan.phi_start_deg) + middles

@@ -18,12 +18,10 @@ from refine.paths import existing_file
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors, zone_grid
 from sim_core.diffuse.elastic_network import Springs, find_contacts
-from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
+from sim_core.diffuse.one_phonon import OnePhonon, model_u_iso
 from sim_core.diffuse.reference import REACH, accumulated, u_iso_of_diagonal
 from sim_core.diffuse.structure import Structure, cell_positions, miller_indices, scattering_vectors
 
-MOST_ATOMS = 3000
-"""In a cell whose atoms move one by one: the matrices of one wavevector are dense, about 300 bytes x atoms^2."""
 CELL_TOLERANCE = 2e-3
 """Relative difference of scattering vectors that makes the cells of a map and of a model different ones."""
 DEFAULT_RATES = (3, 3, 3)
@@ -137,7 +135,7 @@ class DiffuseModel(nn.Module):
         eryx = settings.compat == "eryx"
         self.structure: Structure = build_reference_structure(model) if eryx else build_structure(model, use_occupancy)
         self.points = build_points(settings, self.structure.basis) if points is None else points
-        self.bodies = _bodies(settings, self.structure)
+        self.bodies = _bodies(settings)
         self.adp = adp
         self.displacements = u_iso_of_diagonal if eryx else model_u_iso
         self.cutoff, self.reach = settings.cutoff_A, REACH if eryx else None
@@ -166,7 +164,7 @@ class DiffuseModel(nn.Module):
         u_iso = None
         if self.adp == "model":
             kappa = zone_grid(self.points.rates).to(self.q.device)
-            moved = covariance(structure, self.simulator.contacts, self.bodies, springs, kappa)
+            moved = self.bodies.covariance(structure, self.simulator.contacts, springs, kappa)
             u_iso = self.displacements(moved, structure, self.bodies)
         intensity = self.simulator(structure, springs, self.q, self.wavevectors, u_iso)[self.places]
         return intensity * values["scale"] if "scale" in values else intensity
@@ -228,12 +226,9 @@ def as_map(model: DiffuseModel, crystal: CrystalModel, intensity: Float[Tensor, 
     )
 
 
-def _bodies(settings: Diffuse, structure: Structure) -> Bodies:
+def _bodies(settings: Diffuse) -> Bodies:
     if settings.group_by == "asu":
         return RigidUnits(accumulated) if settings.compat == "eryx" else RigidUnits()
     if settings.compat == "eryx":
         raise required("diffuse.group_by", "asu with compat: eryx", "none")
-    atoms = structure.units * structure.atoms
-    if atoms > MOST_ATOMS:
-        raise required("diffuse.group_by", f"asu for more than {MOST_ATOMS} atoms in the cell", f"none for {atoms}")
     return SingleAtoms()

@@ -25,8 +25,9 @@ from refine.parameters import labels
 from refine.paths import existing_file
 from refine.refinable import Data, Refinable
 from refine.results import print_verdict, summary, write_results
-from refine.schedule import CaptureModel, Schedule
+from refine.schedule import Schedule, blurred
 from refine.settings import Settings
+from refine.several import SeveralImages
 
 
 def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str, Any]:
@@ -80,8 +81,9 @@ def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str,
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run left in a folder that is used again."""
-    for name in ("results.json", "history.csv", "report.png", "refined.mat", "calculated.cbf", "calculated.npz"):
-        (folder / name).unlink(missing_ok=True)
+    for name in ("results.json", "history.csv", "report.png", "refined*.mat", "calculated*.cbf", "calculated.npz"):
+        for path in folder.glob(name):
+            path.unlink()
     for name in ("tensorboard", "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -125,11 +127,12 @@ def _assemble(data: Data, folder: Path, start: float) -> tuple[RefinementModule,
 
 def _schedule(problem: Refinable, observed: Tensor) -> Schedule | None:
     """The stages that come before the likelihood, where there are any and the orientation is free."""
-    choice, model = problem.settings.schedule, problem.model
-    if not choice.inflation_deg or "misset_deg" not in problem.parameters.free or not isinstance(model, BraggModel):
+    choice, model, parameters = problem.settings.schedule, problem.model, problem.parameters
+    if not isinstance(model, BraggModel | SeveralImages):
         return None
-    capture = CaptureModel(model, problem.parameters, observed)
-    return Schedule(capture, tuple(choice.inflation_deg), choice.steps)
+    if not choice.inflation_deg or "misset_deg" not in parameters.free:
+        return None
+    return Schedule(blurred(model, parameters, observed), tuple(choice.inflation_deg), choice.steps)
 
 
 def from_config(field: str, config: dict[str, Any], **extra: Any) -> Any:

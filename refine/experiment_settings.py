@@ -78,7 +78,7 @@ class Beam(Section):
 class Scan(Section):
     """The rotation of the crystal during the exposure, sampled at the middle of each step."""
 
-    phi_start_deg: FiniteFloat | None
+    phi_start_deg: FiniteFloat | list[FiniteFloat] | None
     osc_deg: FiniteFloat | None
     phi_steps: Count
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from refine.boxes import BoxPlanes
 from refine.builders import Values, build_beam, build_crystal, build_panel, build_scan, convention_of
 from refine.errors import required
 from refine.settings import Settings
@@ -43,7 +44,6 @@ class BraggModel(nn.Module):
     default_F: Tensor
     orientation: Tensor
     pixels: Tensor
-    planes: Tensor
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class BraggModel(nn.Module):
         self.spreading = {name for name in SPREADS if _is_used(settings, name)}
         self.simulator = build_simulator(settings, kind or settings.simulator.model, domains, oversample)
         self.background = settings.simulator.background
-        self.register_buffer("planes", torch.zeros(0))
+        self.planes: BoxPlanes | None = None
         self.register_buffer("table", structure_factors.table)
         self.register_buffer("h_min", structure_factors.h_min)
         self.register_buffer("default_F", structure_factors.default)
@@ -101,6 +101,8 @@ class BraggModel(nn.Module):
         if isinstance(self.simulator, ClosedFormBragg):
             experiment = self.experiment(values)
             self.simulator.neighbours = neighbours_needed(experiment, self.simulator.blocks)
+        if self.planes is not None:
+            self.planes.reweight(values["scale"] * self.spots(values))
 
     def forward(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n"]:
         """Expected photons.
@@ -109,23 +111,34 @@ class BraggModel(nn.Module):
             values: Every parameter by name, in users' units.
             pixels: Other pixels than the model's own.
         """
-        parts = self.parts(values, pixels)
-        return parts @ torch.cat([values[name].reshape(-1) for name in self.linear])
+        photons = self.parts(values, pixels) @ torch.cat([values[name].reshape(-1) for name in self.linear])
+        return photons if self.least is None or pixels is not None else torch.maximum(photons, self.least)
+
+    @property
+    def least(self) -> Float[Tensor, "n"] | None:
+        """Fewest photons that are expected of the model's pixels; ``None`` where they are sums of what is positive."""
+        return None if self.planes is None else self.planes.least
 
     def profile(self, experiment: Experiment, pixels: Int[Tensor, "n 2"]) -> Float[Tensor, "n profiles"]:
         """What the background is for each unit of its coefficients."""
-        if len(self.planes):
-            return self.planes[pixels[:, 0], pixels[:, 1], None]
+        if self.planes is not None:
+            return self.planes.fit(self.planes.observed, pixels)[:, None]
         if self.background == "radial":
             return radial_profiles(experiment, pixels)
         return (scatterer_profile if self.background == "scatterer" else flat_profile)(experiment, pixels)[:, None]
 
     def parts(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n parts"]:
         """Photons for each unit of the :data:`LINEAR` parameters."""
-        pixels = self.pixels if pixels is None else pixels
-        experiment = self.experiment(values)
-        spots = self.simulator(experiment, pixels).double()
-        return torch.cat([spots[:, None], self.profile(experiment, pixels)], -1)
+        wanted = self.pixels if pixels is None else pixels
+        spots = self.spots(values, wanted)
+        if self.planes is not None:
+            seen = spots if pixels is None else self.spots(values)
+            spots = spots - self.planes.fit(seen, wanted)
+        return torch.cat([spots[:, None], self.profile(self.experiment(values), wanted)], -1)
+
+    def spots(self, values: Values, pixels: Int[Tensor, "n 2"] | None = None) -> Float[Tensor, "n"]:
+        """Photons of the spots for a scale of one."""
+        return self.simulator(self.experiment(values), self.pixels if pixels is None else pixels).double()
 
 
 def build_simulator(

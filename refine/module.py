@@ -26,6 +26,10 @@ class LinearModel(Protocol):
 
     linear: tuple[str, ...]
 
+    @property
+    def least(self) -> Float[Tensor, "pixels"] | None:
+        """Fewest photons that are expected; ``None`` for any."""
+
     def parts(self, values: dict[str, Tensor]) -> Float[Tensor, "pixels n"]:
         """What each linear parameter multiplies."""
 
@@ -130,11 +134,11 @@ class RefinementModule(L.LightningModule):
         now = self.refined()
         floor = torch.maximum(self.refined.lowest(names), torch.cat([now[n].reshape(-1) for n in names]) * FALL)
         moves = [n in self.linear for n, size in zip(names, sizes, strict=True) for _ in range(size)]
-        best = linear_fit(parts, self.observed, torch.maximum(start, floor), floor, moves, self.loss)
+        start, least = torch.maximum(start, floor), self.model.least
+        best, loss = linear_fit(parts, self.observed, start, floor, moves, self.loss, least)
         found = dict(zip(names, best.split(sizes), strict=True))
         settled = self.refined.replaced(vector, {n: found[n] for n in self.linear})
-        loss = self.loss.value(parts @ best, self.observed) + self.refined.penalty(self.refined(settled))
-        return settled, torch.nan_to_num(loss, nan=torch.inf)
+        return settled, torch.nan_to_num(loss + self.refined.penalty(self.refined(settled)), nan=torch.inf)
 
     def bounds(self) -> tuple[Float[Tensor, "free"], Float[Tensor, "free"]]:
         """Lowest and highest raw values."""

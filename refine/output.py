@@ -10,10 +10,12 @@ from torch import Tensor
 from refine.callbacks import History
 from refine.formats.images import write_cbf
 from refine.formats.orientation import write_mat
+from refine.model import BraggModel
 from refine.module import RefinementModule
 from refine.problem import Problem
 from refine.report import write_report
 from refine.settings import Settings
+from refine.several import montage
 from sim_core import Experiment
 from sim_core.rotations import xyz_rotation
 
@@ -28,21 +30,28 @@ def leave_files(
 ) -> None:
     """Picture, orientation matrix and calculated image."""
     settings = problem.settings
-    observed = np.where(problem.observation.used, problem.observation.photons, np.nan)
-    refined = expected_frame(problem, module)
-    images = {"observed": observed, "initial": initial_image, "refined": refined}
+    refined = expected_frames(problem, module)
+    observed = on_frames(problem, problem.observation.observed())
+    images = {"observed": observed, "initial": initial_image, "refined": montage(refined)}
     title = f"{settings.experiment_name}: {results['status']} after {results['steps']} steps"
     free = module.refined.free_labels
     write_report(folder / "report.png", images, history.rows, problem.truth, free, title)
-    with torch.no_grad():
-        values = {k: v.cpu() for k, v in module.refined().items()}
-        experiment = problem.model.cpu().experiment(values)
+    problem.model.cpu()
+    values = {k: v.detach().cpu() for k, v in module.refined().items()}
+    for number, (image, own) in enumerate(problem.each(values), 1):
+        _leave_image(image, own, refined[number - 1], folder, f"_{number}" if problem.images else "")
+
+
+def _leave_image(problem: Problem, values: dict[str, Tensor], photons: np.ndarray, folder: Path, number: str) -> None:
+    settings, wavelength = problem.settings, float(values["wavelength_A"])
+    assert isinstance(problem.model, BraggModel)
+    experiment = problem.model.experiment(values)
     crystal = experiment.crystal
     turn = xyz_rotation(crystal.misset) @ crystal.orientation
-    wavelength = float(values["wavelength_A"])
-    write_mat(folder / "refined.mat", crystal.reciprocal.numpy(), turn.numpy(), values["cell"].numpy(), wavelength)
-    counts = refined * settings.data.gain + settings.data.adc_offset
-    write_cbf(folder / "calculated.cbf", counts, cbf_header(settings, values, experiment))
+    target = folder / f"refined{number}.mat"
+    write_mat(target, crystal.reciprocal.numpy(), turn.numpy(), values["cell"].numpy(), wavelength)
+    counts = photons * settings.data.gain + settings.data.adc_offset
+    write_cbf(folder / f"calculated{number}.cbf", counts, cbf_header(settings, values, experiment))
 
 
 def cbf_header(settings: Settings, values: dict[str, Tensor], experiment: Experiment) -> dict[str, str]:
@@ -55,7 +64,7 @@ def cbf_header(settings: Settings, values: dict[str, Tensor], experiment: Experi
         "Detector_distance": f"{float(values['distance_mm']) / 1000:.6g} m",
         "Wavelength": f"{float(values['wavelength_A']):.6g} A",
         "Beam_xy": f"({fast:.3f}, {slow:.3f}) pixels",
-        "Start_angle": f"{settings.scan.phi_start_deg:g} deg.",
+        "Start_angle": f"{_phi_start(settings):g} deg.",
         "Angle_increment": f"{settings.scan.osc_deg:g} deg.",
     }
 
@@ -71,22 +80,29 @@ def smv_header(settings: Settings, values: dict[str, Tensor], experiment: Experi
         "WAVELENGTH": float(values["wavelength_A"]),
         "MOSFLM_CENTER_X": (slow - 0.5) * pixel,
         "MOSFLM_CENTER_Y": (fast - 0.5) * pixel,
-        "OSC_START": settings.scan.phi_start_deg or 0.0,
+        "OSC_START": _phi_start(settings),
         "OSC_RANGE": settings.scan.osc_deg or 0.0,
         "TWOTHETA": settings.detector.two_theta_deg or 0.0,
     }
 
 
+def _phi_start(settings: Settings) -> float:
+    """Of one image [deg]."""
+    start = settings.scan.phi_start_deg
+    assert not isinstance(start, list)
+    return start or 0.0
+
+
 @torch.no_grad()
-def expected_frame(problem: Problem, module: RefinementModule, initial: bool = False) -> np.ndarray:
-    """Expected photons of the whole frame [slow, fast]."""
+def expected_frames(problem: Problem, module: RefinementModule, initial: bool = False) -> list[np.ndarray]:
+    """Expected photons of each whole frame [slow, fast]."""
     vector = torch.zeros_like(module.refined.vector()) if initial else None
-    values = module.refined(vector)
-    fast, slow = problem.settings.detector.pixels or (0, 0)
-    device = module.observed.device
-    pixels = torch.cartesian_prod(torch.arange(slow, device=device), torch.arange(fast, device=device))
-    photons: np.ndarray = problem.model(values, pixels).cpu().numpy().reshape(slow, fast)
-    return photons
+    device, frames = module.observed.device, []
+    for image, values in problem.each(module.refined(vector)):
+        fast, slow = image.settings.detector.pixels or (0, 0)
+        pixels = torch.cartesian_prod(torch.arange(slow, device=device), torch.arange(fast, device=device))
+        frames.append(image.model(values, pixels).cpu().numpy().reshape(slow, fast))
+    return frames
 
 
 def direct_beam(experiment: Experiment) -> tuple[float, float]:
@@ -96,8 +112,11 @@ def direct_beam(experiment: Experiment) -> tuple[float, float]:
     return tuple(float(hit @ axis / panel.pixel_size) for axis in (panel.fast_axis, panel.slow_axis))  # type: ignore[return-value]
 
 
-def on_frame(problem: Problem, photons: torch.Tensor) -> np.ndarray:
-    """Values of the pixels that are used on the whole frame, NaN elsewhere."""
-    frame = np.full(problem.observation.used.shape, np.nan)
-    frame[problem.observation.used] = photons.detach().cpu().numpy()
-    return frame
+def on_frames(problem: Problem, photons: torch.Tensor) -> np.ndarray:
+    """Values of the pixels that are used on the whole frames, NaN elsewhere."""
+    masks = [image.observation.used for image in problem.images or (problem,)]
+    frames = [np.full(used.shape, np.nan) for used in masks]
+    parts = photons.detach().cpu().split([int(used.sum()) for used in masks])
+    for frame, used, part in zip(frames, masks, parts, strict=True):
+        frame[used] = part.numpy()
+    return montage(frames)

@@ -34,6 +34,15 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 """Names of the parameters and of their components."""
 
 
+_FIXED = dict(COMPONENTS)
+
+
+def declare_none() -> None:
+    """Forget what :func:`declare` was told."""
+    COMPONENTS.clear()
+    COMPONENTS.update(_FIXED)
+
+
 def declare(name: str, components: tuple[str, ...]) -> None:
     """Name the components of a parameter whose number depends on the problem, such as the coordinates of a model."""
     COMPONENTS[name] = components

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.boxes import box_of_each_pixel, planes
+from refine.boxes import BoxPlanes, box_of_each_pixel
 from refine.builders import automatic_oversample, build_domains, tensor
 from refine.cells import cell_ties
 from refine.datamodule import Observation, from_file, from_simulation
@@ -17,10 +17,11 @@ from refine.formats.orientation import read_mat
 from refine.formats.reflections import read_hkl
 from refine.geometry import header_of, with_header
 from refine.model import SPREADS, BraggModel
-from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, labels
+from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, declare_none, labels
 from refine.paths import existing_file
 from refine.search import oriented
 from refine.settings import Settings
+from refine.several import SeveralImages, join, separate
 from sim_core import StructureFactors
 from sim_core.bragg.background import RADIAL_KNOTS
 from sim_core.bragg.mosaic import domain_rotations
@@ -42,28 +43,54 @@ class Problem:
         geometry: Rows (name, value, from the header, whether the configuration overrides it).
         mean_rotation_deg: Mean rotation of the blocks of the data and of the model, where they are known.
         search: What an orientation search saw; ``None`` without one.
+        images: The problem of each image, where there are several.
     """
 
     settings: Settings
     observation: Observation
-    model: BraggModel
+    model: BraggModel | SeveralImages
     parameters: Parameters
     truth: dict[str, float]
     geometry: list[tuple[str, str, str, str]] = field(default_factory=list)
     mean_rotation_deg: dict[str, list[float]] = field(default_factory=dict)
     search: dict[str, Any] | None = None
+    images: tuple["Problem", ...] = ()
+
+    def each(self, values: dict[str, Tensor]) -> list[tuple["Problem", dict[str, Tensor]]]:
+        """The problem of each image and the values of its parameters."""
+        if isinstance(self.model, SeveralImages):
+            return [(image, self.model.of(values, i)) for i, image in enumerate(self.images)]
+        return [(self, values)]
 
 
 def build_problem(settings: Settings) -> Problem:
-    """Read or simulate the image and set up the model.
+    """Read or simulate the image, or several, and set up the model.
+
+    The first of several images says where a shared orientation starts.
 
     Raises:
         InputError: for whatever is wrong with the configuration or the files.
         NothingFoundError: if an orientation search finds nothing.
     """
+    declare_none()
+    one, *others = separate(settings)
+    problems = [build_image(one)]
+    for other in others:
+        if not settings.parameters.misset_deg.per_image:
+            start = other.initial.model_copy(update={"misset_deg": problems[0].settings.initial.misset_deg})
+            here = other.schedule.model_copy(update={"capture_deg": 0.0})
+            other = other.model_copy(update={"initial": start, "schedule": here})
+        problems.append(build_image(other))
+    return join(problems, settings) if others else problems[0]
+
+
+def build_image(settings: Settings) -> Problem:
+    """The problem of one image."""
     image = None
-    if settings.data.image is not None:
-        image = read_image(existing_file(settings.data.image, "data.image"), settings.data.frame)
+    path, frame = settings.data.image, settings.data.frame
+    if path is not None:
+        assert isinstance(path, str) and isinstance(frame, int)
+        image = read_image(existing_file(path, "data.image"), frame)
     settings, geometry = with_header(settings, {} if image is None else header_of(image))
     orientation, cell = _orientation(settings)
     factors = _structure_factors(settings)
@@ -92,8 +119,8 @@ def build_problem(settings: Settings) -> Problem:
         true_values = {**fixed, **{n: tensor(v) for n, v in known.items()}}
         true_values["background"] = true_values["background"].expand([len(knots)] if knots else [])
         known = {n: v.tolist() for n, v in true_values.items()}
-        frame = torch.zeros(0, 2, dtype=torch.long)
-        source = BraggModel(settings, true_domains, factors, orientation, frame, oversample, truth_settings.simulator)
+        nowhere = torch.zeros(0, 2, dtype=torch.long)
+        source = BraggModel(settings, true_domains, factors, orientation, nowhere, oversample, truth_settings.simulator)
         source.prepare(true_values)
         observation = _simulate(source, true_values, settings)
     model = BraggModel(settings, domains, factors, orientation, observation.pixels(), oversample)
@@ -191,7 +218,7 @@ def _boxed(settings: Settings, fixed: dict[str, Tensor], model: BraggModel, obse
     if not used.any():
         raise required("data.pixels", "a start that predicts spots on the detector for boxes", "none")
     if settings.simulator.background == "planes":
-        model.planes = tensor(planes(observation.photons, observation.used, owner))
+        model.planes = BoxPlanes(observation.photons, observation.used, owner)
     model.pixels = torch.from_numpy(np.argwhere(used))
     return replace(observation, used=used)
 
@@ -214,15 +241,15 @@ def _initial_values(
     values = _given_values(settings, fixed)
     model.prepare(values)
     observed = observation.observed()
-    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
-    if len(model.planes):
-        values["background"] = tensor(1.0)
-    elif "background" in words:
-        values["background"] = (observed / profile).median().clamp_min(0.0).expand(values["background"].shape)
-    if "scale" in words:
-        spots = model.parts(values)[:, 0].sum()
+    if model.planes is not None:
+        values["background"], under = tensor(1.0), model.planes.rim
+    else:
+        profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+        if "background" in words:
+            values["background"] = (observed / profile).median().clamp_min(0.0).expand(values["background"].shape)
         under = values["background"].reshape(-1)[0] * profile
-        values["scale"] = ((observed - under).sum() / spots).clamp_min(1e-6)
+    if "scale" in words:
+        values["scale"] = ((observed - under).sum() / model.spots(values).sum()).clamp_min(1e-6)
     if not all(torch.isfinite(v).all() for v in values.values()):
         raise InputError("initial: expected finite values; the model has no spot on this detector")
     return values
@@ -230,6 +257,8 @@ def _initial_values(
 
 def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
     choice = getattr(settings.parameters, name)
+    eliminated = name == "background" and settings.simulator.background == "planes"
+    free = choice.free and not eliminated
     initial = initial.reshape(-1)
     prior = None
     if choice.prior is not None:
@@ -238,12 +267,12 @@ def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
         if any(len(v) not in (1, len(initial)) for v in (mean, sigma)):
             raise required(f"parameters.{name}.prior", f"one number or {len(initial)}", f"{len(mean)} and {len(sigma)}")
         prior = (mean, sigma)
-    lower, upper = (choice.lower, choice.upper) if choice.free else (None, None)
+    lower, upper = (choice.lower, choice.upper) if free else (None, None)
     ties = None
-    if name == "cell" and choice.free:
+    if name == "cell" and free:
         field = "crystal.cell" if settings.initial.cell is None else "initial.cell"
         ties = cell_ties(initial, settings.crystal.system, field)
-    return ParameterSpec(name, initial, choice.scale, choice.free, lower, upper, prior, ties)
+    return ParameterSpec(name, initial, choice.scale, free, lower, upper, prior, ties)
 
 
 def _mean_rotation(domains: Any, spread_deg: Tensor) -> list[float]:

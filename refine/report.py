@@ -39,7 +39,7 @@ def intensity_limit(observed: np.ndarray) -> float:
 def write_report(
     path: Path,
     images: dict[str, np.ndarray],
-    history: list[dict[str, float]],
+    history: list[dict[str, int | float]],
     truth: dict[str, float],
     free: list[str],
     title: str,
@@ -89,7 +89,7 @@ def _draw_images(figure: Figure, axes: np.ndarray, images: dict[str, np.ndarray]
 
 def _curves(
     axis: Axes,
-    history: list[dict[str, float]],
+    history: list[dict[str, int | float]],
     truth: dict[str, float],
     names: list[str],
     title: str,

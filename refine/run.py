@@ -16,12 +16,13 @@ from refine.callbacks import History
 from refine.driver import clear, drive, from_config, quiet
 from refine.losses import Loss
 from refine.module import RefinementModule
-from refine.output import expected_frame, leave_files, on_frame
+from refine.output import expected_frames, leave_files, on_frames
 from refine.problem import Problem, build_problem
 from refine.report import picture
 from refine.results import print_geometry, print_table, versions, write_results
 from refine.search import NothingFoundError, describe
 from refine.settings import Settings
+from refine.several import montage
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
 
@@ -76,12 +77,12 @@ class Images:
 
     def picture(self, expected: Tensor) -> dict[str, np.ndarray]:
         """Observed and expected photons and their difference."""
-        observed = on_frame(self.problem, self.problem.observation.observed())
-        return picture(observed, on_frame(self.problem, expected))
+        observed = on_frames(self.problem, self.problem.observation.observed())
+        return picture(observed, on_frames(self.problem, expected))
 
     def calculated(self, module: RefinementModule) -> np.ndarray:
         """The whole frame at the start."""
-        return expected_frame(self.problem, module, initial=True)
+        return montage(expected_frames(self.problem, module, initial=True))
 
     def described(self, module: RefinementModule) -> dict[str, Any]:
         """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
@@ -89,6 +90,7 @@ class Images:
         sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
         return {
             "model": {"pixels": len(model.pixels), **model.described()},
+            "data": _files(self.problem),
             "mosaic_sigma_deg": sigma,
             "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
             **({} if self.problem.search is None else {"search": self.problem.search}),
@@ -108,6 +110,13 @@ class Images:
         """The spread in another measure."""
         spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
         console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
+
+
+def _files(problem: Problem) -> dict[str, Any]:
+    """Paths and digests of the images; those of one image by themselves."""
+    seen = [image.observation for image in problem.images or (problem,)]
+    paths, digests = [None if o.path is None else str(o.path) for o in seen], [o.sha256 for o in seen]
+    return {"path": paths, "sha256": digests} if problem.images else {"path": paths[0], "sha256": digests[0]}
 
 
 @contextmanager

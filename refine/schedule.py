@@ -5,7 +5,7 @@ the photons are compared; only the orientation moves, and the best scale stands 
 taken in it are buffers, so that a checkpoint holds them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from refine.losses import SquareRoot
 from refine.model import BraggModel, build_simulator
 from refine.parameters import Parameters
+from refine.several import Several, SeveralImages
 from sim_core.bragg.mosaic import quadrature_domains
 
 SETTLED = 1e-2
@@ -25,15 +26,17 @@ class CaptureModel(nn.Module):
 
     Args:
         model: The model of the refinement, whose pixels, geometry and background it shares.
-        parameters: Where everything but the orientation stays.
+        start: Gives the values at which everything but the orientation stays.
         observed: Photons of the model's pixels.
     """
 
     observed: Tensor
 
-    def __init__(self, model: BraggModel, parameters: Parameters, observed: Float[Tensor, "pixels"]) -> None:
+    def __init__(
+        self, model: BraggModel, start: Callable[[], dict[str, Tensor]], observed: Float[Tensor, "pixels"]
+    ) -> None:
         super().__init__()
-        self.model, self.parameters_ = model, parameters
+        self.model, self.start = model, start
         self.register_buffer("observed", observed.double(), persistent=False)
         crystal = model.settings.crystal.model_copy(update={"shape": "gaussian"})
         factors = model.settings.structure_factors.model_copy(update={"interpolate": False})
@@ -41,9 +44,13 @@ class CaptureModel(nn.Module):
         self.simulator = build_simulator(blurred, "closed_form", quadrature_domains(1), 1)
         self.inflation_deg = 0.0
 
+    def inflate(self, inflation_deg: float) -> None:
+        """Set what is added to the mosaic spread, in squares [deg]."""
+        self.inflation_deg = inflation_deg
+
     def values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The start with the orientation as given and the mosaic spread inflated."""
-        start = self.parameters_(torch.zeros_like(self.parameters_.vector()))
+        start = self.start()
         spread = (start["mosaic_spread_deg"].square() + self.inflation_deg**2).sqrt()
         return {**start, "misset_deg": values["misset_deg"], "mosaic_spread_deg": spread}
 
@@ -81,6 +88,30 @@ class _Swap:
         self.model.simulator, self.other = self.other, self.model.simulator  # type: ignore[assignment]
 
 
+class SeveralCaptures(Several):
+    """The blurred models of several images."""
+
+    def inflate(self, inflation_deg: float) -> None:
+        """Set what is added to the mosaic spread, in squares [deg]."""
+        for model in self.each:
+            model.inflate(inflation_deg)
+
+
+def blurred(
+    model: BraggModel | SeveralImages, parameters: Parameters, observed: Float[Tensor, "pixels"]
+) -> CaptureModel | SeveralCaptures:
+    """The model of the stages, of one image or several."""
+
+    def start() -> dict[str, Tensor]:
+        return parameters(torch.zeros_like(parameters.vector()))
+
+    if isinstance(model, BraggModel):
+        return CaptureModel(model, start, observed)
+    seen = observed.split([len(one.pixels) for one in model.each])
+    starts = [lambda i=i: model.of(start(), i) for i in range(len(seen))]
+    return SeveralCaptures([CaptureModel(*one) for one in zip(model.each, starts, seen, strict=True)], model.own)
+
+
 class Schedule(nn.Module):
     """Where a refinement is in its stages.
 
@@ -93,7 +124,7 @@ class Schedule(nn.Module):
     stage: Tensor
     taken: Tensor
 
-    def __init__(self, capture: CaptureModel, inflation_deg: tuple[float, ...], steps: int) -> None:
+    def __init__(self, capture: CaptureModel | SeveralCaptures, inflation_deg: tuple[float, ...], steps: int) -> None:
         super().__init__()
         self.capture = capture
         self.inflation_deg, self.steps = inflation_deg, steps
@@ -106,9 +137,9 @@ class Schedule(nn.Module):
         """Whether a stage is left."""
         return int(self.stage) < len(self.inflation_deg)
 
-    def enter(self) -> CaptureModel:
+    def enter(self) -> CaptureModel | SeveralCaptures:
         """The model of the present stage."""
-        self.capture.inflation_deg = self.inflation_deg[int(self.stage)]
+        self.capture.inflate(self.inflation_deg[int(self.stage)])
         return self.capture
 
     def advance(self, step: float) -> bool:

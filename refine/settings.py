@@ -22,8 +22,8 @@ from refine.settings_types import Cell, Count, Mosaic, MosaicModel, NotNegative,
 class Data(Section):
     """The image to refine against."""
 
-    image: str | None
-    frame: Annotated[int, Ge(0)]
+    image: str | list[str] | None
+    frame: Annotated[int, Ge(0)] | list[Annotated[int, Ge(0)]]
     noise: Literal["none", "poisson"]
     adc_offset: FiniteFloat
     gain: Positive
@@ -87,6 +87,7 @@ class Parameter(Section):
     """How one parameter is refined."""
 
     free: bool
+    per_image: bool
     scale: Positive | None
     lower: FiniteFloat | None
     upper: FiniteFloat | None

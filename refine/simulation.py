@@ -9,8 +9,9 @@ from refine.diffuse_model import as_map
 from refine.diffuse_problem import forward_model, start_of
 from refine.errors import required
 from refine.formats import images, maps
+from refine.model import BraggModel
 from refine.output import cbf_header, smv_header
-from refine.problem import build_problem
+from refine.problem import Problem, build_problem
 from refine.settings import Settings
 
 IMAGES = (".img", ".smv", ".cbf", ".npy")
@@ -41,21 +42,27 @@ def simulate(settings: Settings) -> Path:
 
 
 def _simulate_image(settings: Settings, path: Path) -> None:
-    """Counts of a whole frame: gain times photons plus offset."""
-    source = _source(settings)
-    problem = build_problem(source)
-    values = problem.parameters()
-    problem.model.prepare(values)
+    """Counts of whole frames: gain times photons plus offset; those of several images are numbered."""
+    joint = build_problem(_source(settings))
+    for number, (problem, values) in enumerate(joint.each(joint.parameters()), 1):
+        target = path.with_stem(f"{path.stem}_{number}") if joint.images else path
+        _write_image(problem, {k: v.detach() for k, v in values.items()}, settings.simulate.values == "truth", target)
+
+
+def _write_image(problem: Problem, values: dict[str, torch.Tensor], observed: bool, path: Path) -> None:
+    model, settings = problem.model, problem.settings
+    assert isinstance(model, BraggModel)
+    model.prepare(values)
     complete = problem.settings
     assert complete.detector.pixels is not None
     fast, slow = complete.detector.pixels
-    if settings.simulate.values == "truth":
+    if observed:
         photons = problem.observation.photons
     else:
         frame = torch.cartesian_prod(torch.arange(slow), torch.arange(fast))
-        photons = problem.model(values, frame).double().numpy().reshape(slow, fast)
+        photons = model(values, frame).double().numpy().reshape(slow, fast)
     counts = photons * settings.data.gain + settings.data.adc_offset
-    experiment = problem.model.experiment(values)
+    experiment = model.experiment(values)
     match path.suffix.lower():
         case ".npy":
             images.write_numpy(path, counts)

@@ -17,8 +17,9 @@ def linear_fit(
     lower: Float[Tensor, "n"],
     moves: list[bool],
     loss: Loss,
-) -> Float[Tensor, "n"]:
-    """Coefficients c >= lower that minimise the loss of ``parts @ c``, by Fisher scoring.
+    least: Float[Tensor, "pixels"] | None = None,
+) -> tuple[Float[Tensor, "n"], Float[Tensor, ""]]:
+    """Coefficients c >= lower that minimise the loss of ``parts @ c``, and that loss, by Fisher scoring.
 
     Args:
         parts: What each coefficient multiplies.
@@ -27,11 +28,17 @@ def linear_fit(
         lower: Lowest coefficients.
         moves: Which coefficients are sought; the others stay.
         loss: The loss.
+        least: Fewest photons that are expected.
     """
+
+    def expect(coefficients: Tensor) -> Tensor:
+        expected = parts @ coefficients
+        return expected if least is None else torch.maximum(expected, least)
+
     mask = torch.tensor(moves, device=start.device)
-    best, value = start, loss.value(parts @ start, observed)
+    best, value = start, loss.value(expect(start), observed)
     for _ in range(ITERATIONS):
-        expected = parts @ best
+        expected = expect(best)
         gradient = torch.where(mask, parts.T @ loss.slope(expected, observed), 0.0)
         curvature = parts.T @ (loss.curvature(expected)[:, None] * parts)
         held = ~mask | ((best <= lower) & (gradient > 0))
@@ -40,14 +47,14 @@ def linear_fit(
         step = -torch.linalg.solve(system, gradient.masked_fill(held, 0.0))
         for _ in range(4):
             tried = torch.maximum(best + step, torch.minimum(lower, best))
-            new = loss.value(parts @ tried, observed)
+            new = loss.value(expect(tried), observed)
             if new <= value:
                 break
             step = step / 4
         else:
-            return best
+            return best, value
         small = bool((value - new) <= 1e-10 * value)
         best, value = tried, new
         if small:
-            return best
-    return best
+            return best, value
+    return best, value

@@ -23,7 +23,7 @@ class History(L.Callback):
 
     def __init__(self, path: Path, start: float) -> None:
         self.path = path
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, int | float]] = []
         self._start = start
         self._before = 0.0
 

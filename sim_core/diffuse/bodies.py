@@ -1,7 +1,7 @@
 """What moves as one: whole asymmetric units, or every atom by itself.
 
-Both answer the same four questions: which coordinates displacements have, how stiff they are, how strongly a scattering
-vector couples to them, and how far each atom moves for a given covariance.
+Both answer the same questions: which coordinates displacements have, how strongly a scattering vector couples to them,
+what they answer to these forces, and how far each atom moves.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,17 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from .brillouin import Batch, one_row
 from .columns import turns
-from .dynamical_matrix import dynamical_matrix, laplacian
+from .dynamical_matrix import dynamical_matrix
 from .elastic_network import Contacts, Springs, rigid_body_hessian, scalar_hessian, skew
+from .response import AtBragg, implicit_inverse, quadratic_form, response
+from .sparse_network import sparse_quadratic_form
+from .streaming import streamed
 from .structure import Structure, cell_positions
+
+WORK = 1 << 22
+"""Numbers in the matrices that are worked on at a time."""
 
 LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atoms 3"]]
 
@@ -24,19 +31,33 @@ LeverArms = Callable[[Float[Tensor, "units atoms 3"]], Float[Tensor, "units atom
 class Bodies(Protocol):
     """A choice of the M displacement coordinates of one cell."""
 
+    @property
+    def coordinates(self) -> int:
+        """Coordinates of a unit, where they are few; else one."""
+
+    def entries(self, contacts: Contacts) -> int:
+        """Numbers that stand for the dynamical matrix at one wavevector."""
+
     def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "..."]:
         """What the dynamical matrix is linear in."""
 
-    def dynamical_matrix(
-        self, couplings: Float[Tensor, "..."], contacts: Contacts, kappa: Float[Tensor, "k 3"]
-    ) -> Complex[Tensor, "k M M"]:
-        """Dynamical matrix from the couplings; ``kappa`` in units of the reciprocal cell."""
+    def quadratic_form(
+        self,
+        F: Complex[Tensor, "n M"],
+        couplings: Float[Tensor, "..."],
+        contacts: Contacts,
+        batch: Batch,
+        at_bragg: AtBragg,
+    ) -> Float[Tensor, "n"]:
+        r""":math:`F^\dagger K(k)^{-1} F` of the points of a batch."""
+
+    def covariance(
+        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+    ) -> Float[Tensor, "..."]:
+        """Covariance of displacements [A^2] summed over wavevectors, uniform shifts left out, for ``mean_square``."""
 
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """Second derivatives of the energy between the origin cell and each cell."""
-
-    def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
-        """Orthonormal uniform shifts of the crystal."""
 
     def factors(self, structure: Structure) -> Float[Tensor, "units atoms factors"] | None:
         """What scattered waves are multiplied by before they are summed over a unit; ``None``: they are not summed."""
@@ -46,7 +67,7 @@ class Bodies(Protocol):
     ) -> Complex[Tensor, "points M"]:
         """Change of the scattered amplitude with each coordinate, over i, from the sums of waves."""
 
-    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
+    def mean_square(self, covariance: Float[Tensor, "..."], structure: Structure) -> Float[Tensor, "atoms"]:
         """Mean square displacement of each atom along one direction, averaged over directions and units [A^2]."""
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
@@ -67,25 +88,49 @@ class RigidUnits:
     """
 
     lever_arms: LeverArms = centred
+    coordinates = 6
+
+    def entries(self, contacts: Contacts) -> int:
+        """A dense matrix."""
+        return (6 * contacts.units) ** 2
 
     def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """The Hessian."""
         return self.hessian(structure, contacts, springs)
 
-    def dynamical_matrix(
-        self, couplings: Float[Tensor, "cells M M"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
-    ) -> Complex[Tensor, "k M M"]:
-        """See :func:`sim_core.diffuse.dynamical_matrix.dynamical_matrix`."""
-        return dynamical_matrix(couplings, contacts.cells, kappa)
+    def quadratic_form(
+        self,
+        F: Complex[Tensor, "n M"],
+        couplings: Float[Tensor, "cells M M"],
+        contacts: Contacts,
+        batch: Batch,
+        at_bragg: AtBragg,
+    ) -> Float[Tensor, "n"]:
+        """See :func:`sim_core.diffuse.response.quadratic_form`."""
+        K = dynamical_matrix(couplings, contacts.cells, batch.kappa)
+        known = response(K.detach(), uniform_shifts(couplings), batch.kappa.detach(), at_bragg)
+        return quadratic_form(F, K, known, batch)
+
+    def covariance(
+        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+    ) -> Float[Tensor, "M M"]:
+        """The whole matrix, from inverses."""
+        couplings = self.couplings(structure, contacts, springs)
+        shifts = uniform_shifts(couplings)
+
+        def part(couplings: Tensor, kappa: Tensor) -> Tensor:
+            K = dynamical_matrix(couplings, contacts.cells, kappa)
+            known = response(K.detach(), shifts, kappa, AtBragg(1e-9, finite=True))
+            return implicit_inverse(K, known.inverse).real.sum(0)
+
+        total = torch.zeros_like(couplings[0])
+        for some in kappa.split(max(1, WORK // self.entries(contacts))):
+            total = total + streamed(part, couplings, some)
+        return total
 
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`rigid_body_hessian`."""
         return rigid_body_hessian(self.lever_arms(cell_positions(structure)), contacts, springs)
-
-    def translations(self, structure: Structure) -> Float[Tensor, "M 3"]:
-        """The same shift of every unit."""
-        one = torch.eye(6, 3, dtype=structure.xyz.dtype, device=structure.xyz.device).repeat(structure.units, 1)
-        return one / structure.units**0.5
 
     def factors(self, structure: Structure) -> Float[Tensor, "units atoms 4"]:
         """One, and the lever arm."""
@@ -122,24 +167,49 @@ class RigidUnits:
 class SingleAtoms:
     """Every atom shifts by itself; x, y and z obey the same equations, so one coordinate stands for the three."""
 
+    coordinates = 1
+
+    def entries(self, contacts: Contacts) -> int:
+        """A sparse matrix."""
+        return len(contacts.first) + contacts.units * contacts.atoms
+
     def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "pairs"]:
         """Spring constant of each pair: the Hessian is sparse."""
         return contacts.constants(springs).to(structure.xyz.dtype)
 
-    def dynamical_matrix(
-        self, couplings: Float[Tensor, "pairs"], contacts: Contacts, kappa: Float[Tensor, "k 3"]
-    ) -> Complex[Tensor, "k M M"]:
-        """See :func:`laplacian`."""
-        return laplacian(couplings, contacts, kappa)
+    def quadratic_form(
+        self,
+        F: Complex[Tensor, "n M"],
+        couplings: Float[Tensor, "pairs"],
+        contacts: Contacts,
+        batch: Batch,
+        at_bragg: AtBragg,
+    ) -> Float[Tensor, "n"]:
+        """See :func:`sparse_quadratic_form`."""
+        return sparse_quadratic_form(F, couplings, contacts, batch, at_bragg)
+
+    def covariance(
+        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+    ) -> Float[Tensor, "M"]:
+        """Its diagonal: what each atom answers to a force of its own."""
+        couplings = self.couplings(structure, contacts, springs)
+        size = contacts.units * contacts.atoms
+        own = torch.arange(size, device=kappa.device)
+        total = couplings.new_zeros(size)
+        for k in kappa.split(1):
+            for atoms in own.split(max(1, WORK // size)):
+
+                def part(couplings: Tensor, kappa: Tensor, atoms: Tensor = atoms) -> Tensor:
+                    force = torch.nn.functional.one_hot(atoms, size).to(torch.complex128)
+                    at_bragg = AtBragg(1e-9, finite=True)
+                    return sparse_quadratic_form(force, couplings, contacts, one_row(kappa, len(atoms)), at_bragg)
+
+                total = total.index_add(0, atoms, streamed(part, couplings, k))
+        return total
 
     def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`scalar_hessian`; for small cells."""
         return scalar_hessian(contacts, springs).to(structure.xyz.dtype)
-
-    def translations(self, structure: Structure) -> Float[Tensor, "M 1"]:
-        """The same shift of every atom."""
-        size = structure.units * structure.atoms
-        return structure.xyz.new_full((size, 1), size**-0.5)
 
     def factors(self, structure: Structure) -> None:
         """Every atom counts by itself."""
@@ -152,13 +222,20 @@ class SingleAtoms:
         length = q.square().sum(-1).clamp_min(1e-300).sqrt().to(sums.real.dtype)
         return (sums * length[:, None, None]).flatten(1)
 
-    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
-        """The diagonal, averaged over units."""
-        return covariance.diagonal().reshape(structure.units, -1).mean(0)
+    def mean_square(self, covariance: Float[Tensor, "M"], structure: Structure) -> Float[Tensor, "atoms"]:
+        """The variances, averaged over units."""
+        return covariance.reshape(structure.units, -1).mean(0)
 
     def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
         """Masses of the atoms."""
         return torch.diag(structure.mass.repeat(structure.units))
+
+
+def uniform_shifts(couplings: Float[Tensor, "cells M M"]) -> Float[Tensor, "M 3"]:
+    """Orthonormal shifts of all rigid units together."""
+    units = couplings.shape[-1] // 6
+    one = torch.eye(6, 3, dtype=couplings.dtype, device=couplings.device)
+    return one.repeat(units, 1) / units**0.5
 
 
 def free_sums(

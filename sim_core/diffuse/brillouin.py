@@ -109,16 +109,15 @@ def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations
         ValueError: if a point does not lie on the grid that the rates say.
     """
     rate = math.lcm(*rates)
-    whole = torch.round(hkl * rate)
-    if bool(((hkl * rate - whole).abs() > 1e-6).any()):
+    n = torch.round(hkl * rate)
+    if bool(((hkl * rate - n).abs() > 1e-6).any()):
         raise ValueError(f"fold: expected points on a grid of {rates} for each reciprocal cell, got others")
-    n = whole.long()
-    width = 2 * 3 * int(n.abs().max()) + 1 if len(n) else 1
+    width = 2 * 3 * float(n.abs().max()) + 1 if len(n) else 1.0
+    number = operations.to(n) @ n.new_tensor([width**2, width, 1])  # whole numbers, exact in double precision
     best = n.new_zeros(len(n))
-    for operation in operations.to(n.device):
-        h, k, l = (n @ operation).unbind(-1)
-        best = torch.maximum(best, ((h * width + k) * width + l).abs())
-    _, index = torch.unique(best, return_inverse=True)
+    for weights in number:
+        best = torch.maximum(best, (n @ weights).abs())
+    _, index = torch.unique(best.long(), return_inverse=True)
     points = index.new_zeros(int(index.max()) + 1 if len(n) else 0)
     return Folding(points.scatter(0, index, torch.arange(len(n), device=n.device)), index)
 
@@ -130,7 +129,7 @@ class Batch(NamedTuple):
         points: Which points.
         kappa: Wavevectors of the batch.
         row: Wavevector of each row.
-        flipped: Rows at the negative of their wavevector.
+        flipped: Points at the negative of their wavevector.
         place: Where each point stands in the rows, read one after the other.
         width: Length of a row.
     """
@@ -138,9 +137,19 @@ class Batch(NamedTuple):
     points: Int[Tensor, "n"]
     kappa: Float[Tensor, "k 3"]
     row: Int[Tensor, "rows"]
-    flipped: Bool[Tensor, "rows"]
+    flipped: Bool[Tensor, "n"]
     place: Int[Tensor, "n"]
     width: int
+
+    def owner(self) -> Int[Tensor, "n"]:
+        """Wavevector of each point, ascending."""
+        return self.row[self.place // self.width]
+
+
+def one_row(kappa: Float[Tensor, "1 3"], count: int) -> Batch:
+    """A batch of points with the same wavevector."""
+    place = torch.arange(count, device=kappa.device)
+    return Batch(place, kappa, place[:1] * 0, torch.zeros_like(place, dtype=torch.bool), place, count)
 
 
 def batches(wavevectors: Wavevectors, points: int, most: int) -> Iterator[Batch]:
@@ -167,18 +176,17 @@ def make_batch(wavevectors: Wavevectors, points: Int[Tensor, "n"]) -> Batch:
         wavevectors: Of all points.
         points: Those of the batch.
     """
-    signed, order = (2 * wavevectors.group[points] + wavevectors.flipped[points]).sort(stable=True)
-    values, run, counts = torch.unique_consecutive(signed, return_inverse=True, return_counts=True)
-    here, row = torch.unique_consecutive(values // 2, return_inverse=True)
-    width = -(-len(points) // len(values))
+    group, order = wavevectors.group[points].sort(stable=True)
+    here, run, counts = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
+    width = -(-len(points) // len(here))
     rows = -(-counts // width)
     slot = torch.arange(len(points), device=points.device) - (counts.cumsum(0) - counts)[run]
     first = (rows.cumsum(0) - rows)[run] + slot // width
     return Batch(
         points[order],
         wavevectors.kappa[here],
-        torch.repeat_interleave(row, rows),
-        torch.repeat_interleave(values % 2 == 1, rows),
+        torch.repeat_interleave(torch.arange(len(here), device=points.device), rows),
+        wavevectors.flipped[points[order]],
         first * width + slot % width,
         width,
     )

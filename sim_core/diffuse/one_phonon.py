@@ -6,21 +6,20 @@ in electrons^2 for each cell; spring constants are in k_B T/A^2. This inverse is
 :math:`|F^\dagger v|^2/\omega^2`: masses cancel, and no eigenvector stands in the way of a derivative.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..form_factors import form_factor
 from .bodies import Bodies, RigidUnits, free_sums
 from .brillouin import Batch, Wavevectors, batches, make_batch, separate_wavevectors, unique_wavevectors
 from .columns import Columns, column_sums, enumerate_columns, find_columns, level_waves, sorted_scatterers
-from .dynamical_matrix import implicit_inverse, response
 from .elastic_network import Contacts, Springs
+from .response import AtBragg
+from .streaming import streamed
 from .structure import Structure, cell_positions, miller_indices
 
 
@@ -89,16 +88,16 @@ class OnePhonon:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Points that have nothing but wavevectors in common, and their intensities."""
         size = max(1, self.batch // (structure.units * structure.atoms))
-        most = max(1, 8 * self.batch // len(self.bodies.translations(structure)) ** 2)
+        most = max(1, 8 * self.batch // self.bodies.entries(self.contacts))
         for batch in batches(wavevectors, size, most):
 
             def part(
                 couplings: Tensor, q: Tensor, kappa: Tensor, xyz: Tensor, u: Tensor, batch: Batch = batch
             ) -> Tensor:
                 F = self.structure_factors(replace(structure, xyz=xyz), q, u)
-                return self._intensity(structure, F, couplings, kappa, batch)
+                return self._intensity(F, couplings, kappa, batch)
 
-            yield batch.points, _streamed(part, couplings, q[batch.points], batch.kappa, structure.xyz, u_iso)
+            yield batch.points, streamed(part, couplings, q[batch.points], batch.kappa, structure.xyz, u_iso)
 
     def _grid(
         self,
@@ -114,10 +113,7 @@ class OnePhonon:
         atoms, order = sorted_scatterers(structure, u_iso)
         waves = level_waves(atoms, (factors * structure.weight[:, None])[:, order], columns, self.dtype)
         levels = len(columns.levels)
-        size = max(
-            1,
-            self.batch // max(structure.units * structure.atoms, 4 * len(self.bodies.translations(structure)) * levels),
-        )
+        size = max(1, self.batch // (structure.units * max(structure.atoms, 4 * self.bodies.coordinates * levels)))
         for start, points in enumerate_columns(columns, size):
             batch = make_batch(wavevectors, points)
             place = (columns.column[batch.points] - start) * levels + columns.level[batch.points]
@@ -134,22 +130,16 @@ class OnePhonon:
                 moved = atoms._replace(fractional=fractional, u_iso=u)
                 sums = column_sums(moved, waves, columns, slice(start, start + size)).flatten(0, 1)[place]
                 F = self.bodies.structure_factors(q[batch.points], sums)
-                return self._intensity(structure, F, couplings, batch.kappa, batch)
+                return self._intensity(F, couplings, batch.kappa, batch)
 
-            yield batch.points, _streamed(part, couplings, atoms.fractional, atoms.u_iso, waves)
+            yield batch.points, streamed(part, couplings, atoms.fractional, atoms.u_iso, waves)
 
-    def _intensity(
-        self, structure: Structure, F: Tensor, couplings: Tensor, kappa: Tensor, batch: Batch
-    ) -> Float[Tensor, "n"]:
+    def _intensity(self, F: Tensor, couplings: Tensor, kappa: Tensor, batch: Batch) -> Float[Tensor, "n"]:
         """Intensity of a batch of points from their structure factors."""
-        K = self.bodies.dynamical_matrix(couplings, self.contacts, kappa)
-        at_bragg = ((kappa - torch.round(kappa)).detach().abs() < self.bragg_tolerance).all(-1)
-        known = response(K.detach(), self.bodies.translations(structure), at_bragg, self.finite_at_bragg)
-        conjugated = (batch.flipped != self.conjugate)[:, None, None]
-        K, inverse = (torch.where(conjugated, m.conj(), m) for m in (K[batch.row], known.inverse[batch.row]))
-        singular = known.singular[batch.row].repeat_interleave(batch.width)[batch.place]
-        intensity = quadratic_form(F.to(K.dtype), K, inverse, batch)
-        return torch.where(singular, torch.nan, intensity)
+        conjugated = (batch.flipped != self.conjugate)[:, None]
+        F = torch.where(conjugated, F.conj(), F).to(torch.complex128)
+        at_bragg = AtBragg(self.bragg_tolerance, self.finite_at_bragg)
+        return self.bodies.quadratic_form(F, couplings, self.contacts, batch._replace(kappa=kappa), at_bragg)
 
     def structure_factors(
         self, structure: Structure, q: Float[Tensor, "points 3"], u_iso: Float[Tensor, "atoms"]
@@ -163,116 +153,7 @@ class OnePhonon:
         return self.bodies.structure_factors(q, sums)
 
 
-def _streamed(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """A value whose intermediate results are not kept for the backward pass."""
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return _Recomputed.apply(function, *tensors) if keep else function(*tensors)
-
-
-class _Recomputed(torch.autograd.Function):
-    """A function that keeps only its inputs and is computed again in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        ctx.function = function
-        ctx.save_for_backward(*tensors)
-        return function(*tensors)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[1:]
-        inputs = [t.detach().requires_grad_(n) for t, n in zip(ctx.saved_tensors, needed, strict=True)]
-        with torch.enable_grad():
-            value = ctx.function(*inputs)
-        wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
-        slopes = iter(torch.autograd.grad(value, wanted, gradient, allow_unused=True))
-        return (None, *(next(slopes) if n else None for n in needed))
-
-
-def quadratic_form(
-    F: Complex[Tensor, "n M"],
-    K: Complex[Tensor, "rows M M"],
-    inverse: Complex[Tensor, "rows M M"],
-    batch: Batch,
-) -> Float[Tensor, "n"]:
-    r""":math:`F^\dagger K^{-1} F` with its exact first derivative from an inverse that is held constant.
-
-    With :math:`x = K^{-1} F` the derivative is :math:`2\,\mathrm{Re}\,x^\dagger dF - x^\dagger dK\,x`.
-
-    Args:
-        F: Structure factors of the points.
-        K: Dynamical matrix of each row of points.
-        inverse: Their inverses.
-        batch: Which point stands where in the rows.
-    """
-    rows = F.new_zeros(len(K) * batch.width, F.shape[-1]).index_copy(0, batch.place, F)
-    value, _ = _QuadraticForm.apply(rows.reshape(len(K), batch.width, -1), K, inverse)
-    return value.flatten()[batch.place]
-
-
-class _QuadraticForm(torch.autograd.Function):
-    """Values for rows of F, and x = K^-1 F, which all derivatives are made of."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(F: Tensor, K: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-        x = F @ inverse.transpose(-1, -2)
-        return _real_product(x, F), x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, Tensor, None]:
-        (x,) = ctx.saved_tensors
-        weighted = x * gradient[..., None]
-        return 2 * weighted, -weighted.transpose(-1, -2) @ x.conj(), None
-
-    @staticmethod
-    def jvp(ctx: Any, dF: Tensor | None, dK: Tensor | None, _: Any) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        change = torch.zeros_like(x.real[..., 0])
-        if dF is not None:
-            change = change + 2 * _real_product(x, dF)
-        if dK is not None:
-            change = change - _real_product(x, x @ dK.transpose(-1, -2))
-        return change, None
-
-
-def _real_product(x: Complex[Tensor, "*batch M"], y: Complex[Tensor, "*batch M"]) -> Float[Tensor, "*batch"]:
-    """Re x^H y."""
-    return (torch.view_as_real(x) * torch.view_as_real(y.resolve_conj())).sum((-2, -1))
-
-
-def covariance(
-    structure: Structure, contacts: Contacts, bodies: Bodies, springs: Springs, kappa: Float[Tensor, "k 3"]
-) -> Float[Tensor, "M M"]:
-    """Covariance of the displacements within a cell, summed over wavevectors, uniform shifts left out [A^2].
-
-    Wavevectors are streamed, as points are in :class:`OnePhonon`.
-    """
-    translations = bodies.translations(structure)
-
-    def part(couplings: Tensor, kappa: Tensor) -> Tensor:
-        K = bodies.dynamical_matrix(couplings, contacts, kappa)
-        at_bragg = (kappa - torch.round(kappa)).abs().amax(-1) < 1e-9
-        known = response(K.detach(), translations, at_bragg, finite=True)
-        return implicit_inverse(K, known.inverse).real.sum(0)
-
-    couplings = bodies.couplings(structure, contacts, springs)
-    total = couplings.new_zeros(len(translations), len(translations))
-    for some in kappa.split(max(1, (1 << 22) // len(translations) ** 2)):
-        total = total + _streamed(part, couplings, some)
-    return total
-
-
-def model_u_iso(covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
+def model_u_iso(covariance: Float[Tensor, "..."], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
     """Mean square displacements [A^2] that the network predicts, scaled to the mean of ``structure.b_iso``."""
     u = bodies.mean_square(covariance, structure)
     return u * (structure.b_iso.mean() / (8 * torch.pi**2) / u.mean())

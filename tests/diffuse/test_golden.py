@@ -6,7 +6,7 @@ import torch
 
 from sim_core.diffuse.brillouin import unique_wavevectors, zone_grid
 from sim_core.diffuse.dynamical_matrix import dynamical_matrix, normal_modes
-from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
+from sim_core.diffuse.one_phonon import OnePhonon, model_u_iso
 from sim_core.diffuse.reference import u_iso_of_diagonal
 from sim_core.diffuse.structure import scattering_vectors
 
@@ -48,7 +48,7 @@ def test_maps(name: str, reference: bool) -> None:
     q = scattering_vectors(one.hkl, one.structure.basis)
     wavevectors = unique_wavevectors(one.hkl)
     simulate = OnePhonon(one.contacts, one.bodies, conjugate=reference)
-    moved = covariance(one.structure, one.contacts, one.bodies, one.springs, zone_grid(one.rates))
+    moved = one.bodies.covariance(one.structure, one.contacts, one.springs, zone_grid(one.rates))
     u_iso = (u_iso_of_diagonal if reference else model_u_iso)(moved, one.structure, one.bodies)
     assert relative(u_iso, one.arrays[f"{prefix}_ADP"]) <= tolerance
     for kind, u in (("data", None), ("model", u_iso)):

@@ -13,7 +13,7 @@ from sim_core.diffuse.brillouin import Wavevectors, separate_wavevectors, unique
 from sim_core.diffuse.columns import find_columns
 from sim_core.diffuse.dynamical_matrix import dynamical_matrix, normal_modes
 from sim_core.diffuse.elastic_network import Springs, find_contacts
-from sim_core.diffuse.one_phonon import OnePhonon, covariance, model_u_iso
+from sim_core.diffuse.one_phonon import OnePhonon, model_u_iso
 from sim_core.diffuse.structure import Structure, cell_positions, scattering_vectors
 
 from .crystals import case, f64
@@ -122,7 +122,7 @@ def test_displacements_of_the_model(bodies: Bodies) -> None:
 
     def u_iso(gamma: Tensor, xyz: Tensor) -> Tensor:
         changed = replace(one.structure, xyz=torch.cat([one.structure.xyz[:2] + xyz, one.structure.xyz[2:]]))
-        moved = covariance(changed, one.contacts, bodies, Springs(*gamma), zone_grid((2, 2, 1)))
+        moved = bodies.covariance(changed, one.contacts, Springs(*gamma), zone_grid((2, 2, 1)))
         return 100 * model_u_iso(moved, changed, bodies)
 
     check(u_iso, f64([1.3, 0.6]), torch.zeros(2, 3, dtype=torch.float64))

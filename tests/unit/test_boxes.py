@@ -5,7 +5,7 @@ import pytest
 import torch
 from support import tensor
 
-from refine.boxes import box_of_each_pixel, planes
+from refine.boxes import BoxPlanes, box_of_each_pixel, planes
 from refine.compose import load
 from refine.datamodule import hot_pixels
 from refine.problem import build_problem
@@ -62,6 +62,35 @@ def test_planes_pass_under_the_spots():
     assert not found[:, 14].any()
 
 
+def test_planes_are_eliminated():
+    """The planes are those of weighted least squares, and what they take away is their Schur complement."""
+    generator = np.random.default_rng(3)
+    owner = np.full((12, 20), -1)
+    owner[1:8, 2:9], owner[3:12, 11:18] = 4, 7
+    used = generator.random(owner.shape) > 0.1
+    photons = generator.poisson(30.0, owner.shape).astype(float)
+    under = BoxPlanes(photons, used, owner)
+    chosen = used & (owner >= 0)
+    y, x = np.nonzero(chosen)
+    inside = [tensor((owner[chosen] == box).astype(float)) for box in (4, 7)]
+    design = torch.stack([inside[i] * v for i in (0, 1) for v in (torch.ones(len(y)), tensor(y), tensor(x))], 1)
+    spots = torch.rand(len(y), generator=torch.Generator().manual_seed(4)).double()
+    under.reweight(spots)
+    root = under.weight.sqrt()[:, None]
+    wanted = design @ torch.linalg.lstsq(root * design, root * spots[:, None]).solution
+    torch.testing.assert_close(under.fit(spots), wanted[:, 0], rtol=1e-6, atol=1e-6)
+    everywhere = under.fit(spots, torch.cartesian_prod(torch.arange(12), torch.arange(20)))
+    torch.testing.assert_close(everywhere[torch.from_numpy(chosen).flatten()], wanted[:, 0], rtol=1e-6, atol=1e-6)
+    assert not everywhere[torch.from_numpy(owner).flatten() < 0].any()
+    slopes = torch.stack([spots, spots.square()], 1)
+    left = slopes - torch.stack([under.fit(s) for s in slopes.unbind(1)], 1)
+    full = torch.cat([slopes, design], 1)
+    information = full.T @ (under.weight[:, None] * full)
+    schur = torch.linalg.inv(torch.linalg.inv(information)[:2, :2])
+    torch.testing.assert_close(left.T @ (under.weight[:, None] * left), schur, rtol=1e-5, atol=1e-8)
+    assert torch.autograd.gradcheck(under.fit, spots.requires_grad_())
+
+
 def test_hot_pixels_stand_alone():
     photons = np.random.default_rng(2).poisson(5.0, (30, 30)).astype(float)
     photons[10, 10] = 4000
@@ -77,9 +106,10 @@ def test_every_background_refines(background):
     parts = problem.model.parts(problem.parameters())
     values = problem.parameters()
     assert parts.shape == (len(problem.model.pixels), 1 + values["background"].numel())
-    torch.testing.assert_close(
-        problem.model(values), parts @ torch.cat([tensor([1.0]), values["background"].reshape(-1)])
-    )
+    wanted = parts @ torch.cat([tensor([1.0]), values["background"].reshape(-1)])
+    least = problem.model.least
+    assert (least is not None) == (background == "planes")
+    torch.testing.assert_close(problem.model(values), wanted if least is None else torch.maximum(wanted, least))
     assert float((problem.observation.observed() - problem.model(values)).mean().abs()) < 20
 
 

@@ -253,6 +253,7 @@ class TwoCurves(nn.Module):
     """A peak of adjustable width over a slope: linear in scale and background."""
 
     linear = ("scale", "background")
+    least = None
 
     def prepare(self, values):
         pass

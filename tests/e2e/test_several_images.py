@@ -1,0 +1,115 @@
+"""Several images at once: shared and own parameters, from simulation and from files, and what is told of them."""
+
+import pytest
+import torch
+
+from refine.compose import load
+from refine.errors import InputError
+from refine.problem import build_problem
+from refine.run import refine
+from refine.simulation import simulate
+
+WEDGE = [
+    "experiment=mosaic_misset",
+    "simulator=closed_form",
+    "truth.simulator=closed_form",
+    "data.noise=poisson",
+    "beam.fluence=3e28",
+    "initial.misset_deg=[4.5,3.2,-1.8]",
+    "parameters.scale.free=true",
+    "logger=none",
+]
+THREE = "scan.phi_start_deg=[0,30,60]"
+
+
+def test_a_wedge_is_refined_together(tmp_path):
+    results = refine(load(*WEDGE, THREE), tmp_path)
+    alone = refine(load(*WEDGE, "scan.phi_start_deg=0"), tmp_path / "alone")
+    assert results["status"] == "converged"
+    found = results["parameters"]
+    assert [k for k in found if k.startswith("scale")] == ["scale_1", "scale_2", "scale_3"]
+    for label in ("misset_deg_x", "misset_deg_y", "misset_deg_z", "mosaic_spread_deg", "scale_1", "scale_2", "scale_3"):
+        assert abs(found[label]["error"]) < 4 * found[label]["esd"]
+    assert found["misset_deg_x"]["esd"] < 0.9 * alone["parameters"]["misset_deg_x"]["esd"]
+    assert results["model"]["images"] == 3
+    assert results["model"]["pixels"] == 3 * 64 * 64
+    assert len(set(results["data"]["sha256"])) == 3
+    left = {p.name for p in tmp_path.iterdir()}
+    assert {f"calculated_{i}.cbf" for i in (1, 2, 3)} | {f"refined_{i}.mat" for i in (1, 2, 3)} <= left
+    assert "report.png" in left
+
+
+def test_images_of_their_own_are_as_if_alone(tmp_path):
+    """With every parameter per image the results are those of single refinements."""
+    own = ["parameters.misset_deg.per_image=true", "parameters.mosaic_spread_deg.per_image=true"]
+    together = refine(load(*WEDGE, "scan.phi_start_deg=[0,30]", *own), tmp_path / "both")
+    for number, phi in ((1, 0), (2, 30)):
+        alone = refine(load(*WEDGE, f"scan.phi_start_deg={phi}", f"seed={number - 1}"), tmp_path / str(number))
+        for label, entry in alone["parameters"].items():
+            if entry["free"]:
+                twin = together["parameters"][f"{label}_{number}"]
+                assert twin["refined"] == pytest.approx(entry["refined"], abs=0.02 * entry["esd"])
+                assert twin["esd"] == pytest.approx(entry["esd"], rel=1e-2)
+
+
+def test_linear_parts_of_the_images_do_not_mix():
+    problem = build_problem(load(*WEDGE, THREE, "parameters.background.per_image=false"))
+    values = problem.parameters()
+    parts = problem.model.parts(values)
+    assert parts.shape == (3 * 64 * 64, 4)
+    coefficients = torch.cat([values["scale"], values["background"][None]])
+    torch.testing.assert_close(parts @ coefficients, problem.model(values))
+    owner = torch.arange(3).repeat_interleave(64 * 64)
+    assert bool((parts[:, :3][torch.nn.functional.one_hot(owner) == 0] == 0).all())
+
+
+def test_files_and_their_headers(tmp_path):
+    """What simulate.py writes of several images is read as a list, each with its own angle."""
+    simulate(load(*WEDGE, THREE, "simulate.values=truth", f"output={tmp_path / 'wedge.img'}"))
+    paths = [str(tmp_path / f"wedge_{i}.img") for i in (1, 2, 3)]
+    settings = load(*WEDGE, f"data.image=[{','.join(paths)}]", "truth.misset_deg=null", "schedule=coarse_to_fine")
+    problem = build_problem(settings)
+    assert problem.settings.scan.phi_start_deg == [0.0, 30.0, 60.0]
+    assert [str(p.observation.path) for p in problem.images] == paths
+    results = refine(settings, tmp_path / "run")
+    for axis, wanted in zip("xyz", (5, 3, -2), strict=True):
+        assert results["parameters"][f"misset_deg_{axis}"]["refined"] == pytest.approx(wanted, abs=0.2)
+    assert results["data"]["path"] == paths
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    whole = refine(load(*WEDGE, THREE, "logger=tensorboard"), tmp_path / "whole")
+    short = load(*WEDGE, THREE, "trainer.max_steps=3")
+    refine(short, tmp_path / "cut")
+    resumed = load(*WEDGE, THREE, f"ckpt_path={tmp_path / 'cut/checkpoints/last.ckpt'}")
+    assert refine(resumed, tmp_path / "cut")["parameters"] == whole["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["scan.phi_start_deg=[0,30]", "data.frame=[0,1,2]"],
+            "phi_start_deg: expected one value, or one for each of 3",
+        ),
+        (["data.image=[]"], "data.image: expected"),
+        (["data.image=[nowhere.img,there.img]"], "data.image: expected an existing file"),
+    ],
+)
+def test_wrong_lists_are_told_in_a_line(overrides, line):
+    with pytest.raises(InputError, match=line.replace("[", r"\[")) as error:
+        build_problem(load(*WEDGE, *overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_images_that_disagree_are_told(tmp_path):
+    for number, distance in ((1, 100), (2, 120)):
+        path = tmp_path / f"{number}.img"
+        simulate(load(*WEDGE, f"detector.distance_mm={distance}", "simulate.values=truth", f"output={path}"))
+    images = f"data.image=[{tmp_path / '1.img'},{tmp_path / '2.img'}]"
+    both = [*WEDGE, images, "detector.distance_mm=null", "detector.beam_center_mm=null"]
+    with pytest.raises(InputError, match="distance_mm: expected the same for all images"):
+        build_problem(load(*both))
+    problem = build_problem(load(*both, "parameters.distance_mm.per_image=true"))
+    assert problem.parameters()["distance_mm"].tolist() == [100.0, 120.0]
+    assert bool(torch.isfinite(problem.model(problem.parameters())).all())
