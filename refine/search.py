@@ -21,7 +21,7 @@ from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
-from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, different_rows, scan_grid, with_twins
+from sim_core.bragg.search import Ball, Candidates, Fits, Scene, climb, different, different_rows, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
 from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels.spot_sum import Settings as SumSettings
@@ -128,28 +128,13 @@ def find_orientation(
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
     if ball is not None:
         scene = scene._replace(group=scene.group[:1])
-    many = min(max(CANDIDATES // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
-    grid, scored = scan_grid(scene, many, ball)
-    climbed, more = climb(scene, grid, math.radians(0.3), KEPT[0])
-    twins = 0 if ball is not None else KEPT[1]
-    first, _ = _fit(image, FIRST, climbed.rotations, scene.mosaic, ((0.5, 2),))
-    best = different(_ranked(first), scene.group, APART, KEPT[1])
-    coarse, _ = _fit(image, COARSE, with_twins(best, scene.frame[2], twins), scene.mosaic, ((0.5, 1), (0.2, 3)))
-    best = different(_ranked(coarse), scene.group, APART, KEPT[2])
-    fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
-    if len(blocks.weights) > 1:
-        best = different(_ranked(fine), scene.group, APART, KEPT[3])
-        rotations = with_twins(best, scene.frame[2], min(2, twins))
-        fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
-    order = fine.deviance.argsort()
-    last = order[different_rows(fine.rotations[order], scene.group, APART, KEPT[3])]
-    fine = Fits(*(column[last] for column in fine))
+    fine, fit, scored = _fitted(image, scene, ball, blocks)
     points = len(fit.target.observed)
     left = max(1.0, float(fine.deviance[0]) / points)
     scores = ((fit.null() - fine.deviance) / left).tolist()
-    least = 20 + 2 * math.log(scored + more)
+    least = 20 + 2 * math.log(scored)
     report = {
-        "orientations": scored + more,
+        "orientations": scored,
         "symmetry_rotations": len(scene.group),
         "best_score": scores[0],
         "runner_up_score": scores[1] if len(scores) > 1 else None,
@@ -224,6 +209,26 @@ def describe(report: dict[str, Any]) -> str:
         f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
         f"{report['wall_s']:.1f} s"
     )
+
+
+def _fitted(image: Image, scene: Scene, ball: Ball | None, blocks: Blocks) -> tuple[Fits, Fit, int]:
+    """The few best orientations that differ, the best first, what fitted them, and how many were looked at."""
+    many = min(max(CANDIDATES // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
+    grid, scored = scan_grid(scene, many, ball)
+    climbed, more = climb(scene, grid, math.radians(0.3), KEPT[0])
+    twins = 0 if ball is not None else KEPT[1]
+    first, _ = _fit(image, FIRST, climbed.rotations, scene.mosaic, ((0.5, 2),))
+    best = different(_ranked(first), scene.group, APART, KEPT[1])
+    coarse, _ = _fit(image, COARSE, with_twins(best, scene.frame[2], twins), scene.mosaic, ((0.5, 1), (0.2, 3)))
+    best = different(_ranked(coarse), scene.group, APART, KEPT[2])
+    fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
+    if len(blocks.weights) > 1:
+        best = different(_ranked(fine), scene.group, APART, KEPT[3])
+        rotations = with_twins(best, scene.frame[2], min(2, twins))
+        fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
+    order = fine.deviance.argsort()
+    last = order[different_rows(fine.rotations[order], scene.group, APART, KEPT[3])]
+    return Fits(*(column[last] for column in fine)), fit, scored + more
 
 
 def _fit(
