@@ -1,11 +1,13 @@
 """Which of a few orientations the model of the refinement itself prefers."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from refine.builders import tensor
-from refine.losses import SquareRoot
+from refine.losses import Loss
 from refine.model import BraggModel
 from refine.module import RefinementModule
 from refine.optimizers import LevenbergMarquardt
@@ -13,49 +15,87 @@ from refine.parameters import Parameters, ParameterSpec
 
 Misset = tuple[float, float, float]
 
-STEPS = 4
-"""Steps from each orientation."""
+FIRST, MORE = 2, 8
+"""Steps from each orientation, and from those that are still close to the best after them."""
+
+BEHIND, SHARE = 30.0, 0.5
+"""How far the loss may lie above the best to be close to it: this much, or this share of what the best leaves."""
 
 AFFORDABLE = 1 << 22
 """Terms of the model's sum above which asking it takes too long."""
 
 
-def preferred(
-    model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, missets: Sequence[Misset]
-) -> tuple[Misset, list[float]]:
-    """The best of several starts after a few steps, and the deviance of the square roots that each came to.
+class Solution(NamedTuple):
+    """An orientation and what goes with it.
 
-    Orientation, mosaic spread and scale move; all else stays as it is.
+    Attributes:
+        misset_deg: Angles about lab x, y, z [deg].
+        mosaic_spread_deg: Where a refinement of it may start [deg].
+        scale: The same.
+        score: Fall of the deviance relative to the background alone, in units of what is left for each point.
+    """
+
+    misset_deg: Misset
+    mosaic_spread_deg: float
+    scale: float
+    score: float
+
+
+def ranked(
+    model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, solutions: Sequence[Solution], loss: Loss
+) -> list[Solution]:
+    """Solutions as the likelihood has them, the best first; differences of their scores are those of the loss.
+
+    Orientation, mosaic spread and scale move; all else stays as it is. Those that fall behind are not followed.
 
     Args:
         model: Of the refinement.
         values: Every parameter.
         observed: Photons of the model's pixels.
-        missets: Starts [deg].
+        solutions: Where to start.
+        loss: A deviance.
     """
-    ends = [_refined(model, values, observed, misset) for misset in missets]
-    losses = [loss for _, loss in ends]
-    best = min(range(len(losses)), key=losses.__getitem__)
-    return ends[best][0], losses
+    fits = sorted((_Fit(model, values, observed, s, loss) for s in solutions), key=lambda fit: fit.run(FIRST))
+    best = fits[0].loss
+    near = [fit for fit in fits if fit.loss - best <= max(BEHIND, SHARE * best)]
+    if len(near) > 1:
+        fits = sorted(fits, key=lambda fit: fit.run(MORE) if fit in near else fit.loss)
+    left = max(1.0, fits[0].loss / len(observed))
+    top = max(s.score for s in solutions)
+    return [fit.solution(top - (fit.loss - fits[0].loss) / left) for fit in fits]
 
 
-def _refined(model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, misset: Misset) -> tuple[Misset, float]:
-    start = {**values, "misset_deg": tensor(misset)}
-    if float(start["mosaic_spread_deg"].max()) == 0:
-        start["mosaic_spread_deg"] = start["mosaic_spread_deg"] + 0.2
-    free = {"misset_deg": (1.0, None, None), "mosaic_spread_deg": (0.5, 0.01, 10.0), "scale": (None, 0.0, None)}
-    specs = []
-    for name, value in start.items():
-        scale, lower, upper = free.get(name, (1.0, None, None))
-        specs.append(ParameterSpec(name, value.reshape(-1), scale, name in free, lower, upper))
-    parameters = Parameters(specs)
-    module = RefinementModule(model, parameters, SquareRoot(), observed, LevenbergMarquardt)
-    optimizer = LevenbergMarquardt([parameters.raw[name] for name in parameters.free])
-    for _ in range(STEPS):
-        module.prepare()
-        before = parameters.vector()
-        optimizer.step(problem=module)
-        if float((parameters.vector() - before).abs().max()) < 1e-2:
-            break
-    x, y, z = (round(v, 4) for v in parameters()["misset_deg"].tolist())
-    return (x, y, z), float(module.loss_at(parameters.vector()))
+class _Fit:
+    """A refinement of one solution."""
+
+    def __init__(
+        self, model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, start: Solution, loss: Loss
+    ) -> None:
+        spread = torch.full_like(values["mosaic_spread_deg"], start.mosaic_spread_deg)
+        moved = {"misset_deg": tensor(start.misset_deg), "mosaic_spread_deg": spread, "scale": tensor(start.scale)}
+        free = {"misset_deg": (1.0, None, None), "mosaic_spread_deg": (0.5, 0.01, 10.0), "scale": (None, 0.0, None)}
+        specs = []
+        for name, value in {**values, **moved}.items():
+            scale, lower, upper = free.get(name, (1.0, None, None))
+            specs.append(ParameterSpec(name, value.reshape(-1), scale, name in free, lower, upper))
+        self.parameters = Parameters(specs)
+        self.module = RefinementModule(model, self.parameters, loss, observed, LevenbergMarquardt)
+        self.optimizer = LevenbergMarquardt([self.parameters.raw[name] for name in self.parameters.free])
+        self.loss = 0.0
+
+    def run(self, steps: int) -> float:
+        """A few steps; returns the loss after them."""
+        for _ in range(steps):
+            self.module.prepare()
+            before = self.parameters.vector()
+            self.optimizer.step(problem=self.module)
+            if float((self.parameters.vector() - before).abs().max()) < 1e-2:
+                break
+        self.loss = float(self.module.loss_at(self.parameters.vector()))
+        return self.loss
+
+    def solution(self, score: float) -> Solution:
+        """Where it is now."""
+        values = self.parameters()
+        x, y, z = (round(v, 4) for v in values["misset_deg"].tolist())
+        return Solution((x, y, z), float(values["mosaic_spread_deg"].mean()), float(values["scale"]), score)

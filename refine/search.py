@@ -2,24 +2,26 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from refine.arbitration import AFFORDABLE, Misset, preferred
+from refine.arbitration import AFFORDABLE, Misset, Solution, ranked
 from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
+from refine.losses import Gaussian
 from refine.model import BraggModel
 from refine.settings import Settings
 from sim_core import Experiment
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
+from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.scene import Image
-from sim_core.bragg.search import Ball, Candidates, Fits, climb, different, scan_grid, with_twins
+from sim_core.bragg.search import Ball, Candidates, Fits, Scene, climb, different, different_rows, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
 from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels.spot_sum import Settings as SumSettings
@@ -28,14 +30,23 @@ from sim_core.rotations import xyz_angles, xyz_rotation
 APART = math.radians(1.0)
 """Orientations that differ by less are the same solution [rad]."""
 
-KEPT = (400, 32, 6)
-"""Candidates that are left after the grid, the climb and the coarse fit."""
+CANDIDATES = 200_000
+"""Candidates times reflections that are left after the grid."""
 
-CLOSE = 0.5
-"""Share of the best score above which another solution is compared once more."""
+FEWEST, MOST = 400, 1500
+"""Candidates that are left after the grid, whatever the reflections."""
 
-COARSE, FINE = 2500, 12000
-"""Points of the image that many, and the last few, candidates are fitted to."""
+KEPT = (250, 32, 8, 6)
+"""Candidates that are left after the climb and after the fits."""
+
+CLOSE, AT_MOST = 0.7, 4
+"""Share of the best score above which another solution is compared once more, and how many are in all."""
+
+UNDECIDED = 10.0
+"""Scores that differ by less do not tell two solutions apart."""
+
+FIRST, COARSE, FINE = 1000, 2500, 12000
+"""Points of the image that candidates are fitted to, fit by fit."""
 
 
 class NothingFoundError(RefinementError):
@@ -59,14 +70,30 @@ class Found:
     """An orientation and how sure it is.
 
     Attributes:
-        misset_deg: Angles about lab x, y, z [deg].
-        others: Different solutions whose score is not far below.
+        solutions: Different ones, the best first.
+        group: Rotations before the misset that leave the image as it is, as quaternions.
         report: For results.json.
     """
 
-    misset_deg: Misset
-    others: list[Misset]
+    solutions: list[Solution]
+    group: Tensor
     report: dict[str, Any]
+
+    @property
+    def misset_deg(self) -> Misset:
+        """The best."""
+        return self.solutions[0].misset_deg
+
+    def decided(self, better: Callable[[list[Solution]], list[Solution]]) -> "Found":
+        """With those close to the best ranked by something better; those that became one by it count once."""
+        close = [s for s in self.solutions if s.score > CLOSE * self.solutions[0].score][:AT_MOST]
+        if len(close) < 2:
+            return self
+        every = better(close) + self.solutions[len(close) :]
+        turned = torch.stack([matrix_quaternion(misset_rotation(s.misset_deg)) for s in every])
+        kept = [every[row] for row in different_rows(turned, self.group, APART, len(every))]
+        scores = {"best_score": kept[0].score, "runner_up_score": kept[1].score if len(kept) > 1 else None}
+        return Found(kept, self.group, self.report | scores)
 
 
 def find_orientation(
@@ -101,23 +128,13 @@ def find_orientation(
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
     if ball is not None:
         scene = scene._replace(group=scene.group[:1])
-    grid, scored = scan_grid(scene, KEPT[0], ball)
-    climbed, more = climb(scene, grid, math.radians(0.2), KEPT[1])
-    rotations = with_twins(climbed, scene.frame[2], 4) if ball is None else climbed.rotations
-    coarse, _ = _fit(image, COARSE, rotations, scene.mosaic, ((0.5, 2), (0.2, 3)))
-    best = different(_ranked(coarse), scene.group, APART, KEPT[2])
-    fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
-    if len(blocks.weights) > 1:
-        best = different(_ranked(fine), scene.group, APART, 3)
-        rotations = with_twins(best, scene.frame[2], 2) if ball is None else best.rotations
-        fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
-    last = different(_ranked(fine), scene.group, APART, 3)
+    fine, fit, scored = _fitted(image, scene, ball, blocks)
     points = len(fit.target.observed)
-    left = max(1.0, float(-last.scores[0]) / points)
-    scores = [(fit.null() + float(s)) / left for s in last.scores]
-    least = 20 + 2 * math.log(scored + more)
+    left = max(1.0, float(fine.deviance[0]) / points)
+    scores = ((fit.null() - fine.deviance) / left).tolist()
+    least = 20 + 2 * math.log(scored)
     report = {
-        "orientations": scored + more,
+        "orientations": scored,
         "symmetry_rotations": len(scene.group),
         "best_score": scores[0],
         "runner_up_score": scores[1] if len(scores) > 1 else None,
@@ -126,9 +143,13 @@ def find_orientation(
     }
     if not scores[0] > least:
         raise NothingFoundError(report)
-    close = [r for r, score in zip(last.rotations, scores, strict=True) if score > CLOSE * scores[0]]
-    first, *others = (_misset(r, image, scene.group, goal) for r in close)
-    return Found(first, others, report)
+    spread = torch.rad2deg(fine.mosaic / SIGMA_PER_SPREAD).tolist()
+    missets = [_misset(rotation, image, scene.group, goal) for rotation in fine.rotations]
+    found = [Solution(*row) for row in zip(missets, spread, fine.scale.tolist(), scores, strict=True)]
+    before = matrix_quaternion(image.experiment.crystal.orientation)
+    inverse = before * before.new_tensor([1.0, -1.0, -1.0, -1.0])
+    group = quaternion_product(quaternion_product(before, scene.group), inverse)
+    return Found(found, group, report)
 
 
 def oriented(
@@ -148,13 +169,14 @@ def oriented(
     Raises:
         NothingFoundError: if nothing was found.
     """
-    start, radius = settings.initial.misset_deg, settings.schedule.capture_deg
-    everywhere = start == "search"
+    given, radius = settings.initial.misset_deg, settings.schedule.capture_deg
+    everywhere = given == "search"
     if not everywhere and (radius == 0 or not settings.parameters.misset_deg.free):
         return settings, None
-    given = {n: getattr(settings.initial, n) for n in fixed}
-    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in given.items()}
-    near = settings.truth.misset_deg if start == "search" else start
+    start = time.perf_counter()
+    words = {n: getattr(settings.initial, n) for n in fixed}
+    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in words.items()}
+    near = settings.truth.misset_deg if given == "search" else given
     try:
         with torch.no_grad():
             experiment, d_min = model.experiment(values), settings.simulator.d_min_A
@@ -164,11 +186,13 @@ def oriented(
         if everywhere:
             raise
         return settings, error.search | {"within_deg": radius, "taken": False}
-    report = found.report if everywhere else found.report | {"within_deg": radius, "taken": True}
-    misset = found.misset_deg
-    if found.others and model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
-        misset = preferred(model, values, observation.observed(), [misset, *found.others])[0]
-    initial = settings.initial.model_copy(update={"misset_deg": misset})
+    if model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
+        loss = Gaussian(settings.data.readout / settings.data.gain)
+        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss))
+    report = found.report | {"wall_s": time.perf_counter() - start}
+    if not everywhere:
+        report |= {"within_deg": radius, "taken": True}
+    initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
     return settings.model_copy(update={"initial": initial}), report
 
 
@@ -178,11 +202,33 @@ def describe(report: dict[str, Any]) -> str:
     if not report.get("taken", True):
         return f"search within {report['within_deg']:g} deg: nothing found, the start stays"
     kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
+    close = second is not None and report["best_score"] - second < UNDECIDED
     return (
-        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}; "
+        f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}"
+        f"{' (the image hardly tells the two apart)' if close else ''}; "
         f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
         f"{report['wall_s']:.1f} s"
     )
+
+
+def _fitted(image: Image, scene: Scene, ball: Ball | None, blocks: Blocks) -> tuple[Fits, Fit, int]:
+    """The few best orientations that differ, the best first, what fitted them, and how many were looked at."""
+    many = min(max(CANDIDATES // max(1, len(scene.reflections.vectors)), FEWEST), MOST)
+    grid, scored = scan_grid(scene, many, ball)
+    climbed, more = climb(scene, grid, math.radians(0.3), KEPT[0])
+    twins = 0 if ball is not None else KEPT[1]
+    first, _ = _fit(image, FIRST, climbed.rotations, scene.mosaic, ((0.5, 2),))
+    best = different(_ranked(first), scene.group, APART, KEPT[1])
+    coarse, _ = _fit(image, COARSE, with_twins(best, scene.frame[2], twins), scene.mosaic, ((0.5, 1), (0.2, 3)))
+    best = different(_ranked(coarse), scene.group, APART, KEPT[2])
+    fine, fit = _fit(image, FINE, best.rotations, scene.mosaic, ((0.1, 3), (0.0, 4)))
+    if len(blocks.weights) > 1:
+        best = different(_ranked(fine), scene.group, APART, KEPT[3])
+        rotations = with_twins(best, scene.frame[2], min(2, twins))
+        fine, fit = _fit(image, FINE, rotations, scene.mosaic, ((0.0, 4),), blocks)
+    order = fine.deviance.argsort()
+    last = order[different_rows(fine.rotations[order], scene.group, APART, KEPT[3])]
+    return Fits(*(column[last] for column in fine)), fit, scored + more
 
 
 def _fit(
@@ -209,10 +255,15 @@ def _ranked(fits: Fits) -> Candidates:
     return Candidates(fits.rotations[order], -fits.deviance[order])
 
 
+def misset_rotation(misset_deg: Misset | None) -> Tensor:
+    """Rotation matrix of a misset; ``None`` is none."""
+    return xyz_rotation(torch.deg2rad(torch.tensor(misset_deg or (0.0, 0.0, 0.0)).double()))
+
+
 def _goal(image: Image, near_deg: Misset | None) -> Tensor:
     """Orientation of the crystal, in the middle of the exposure, at a given misset."""
     orientation = matrix_quaternion(image.experiment.crystal.orientation)
-    wanted = matrix_quaternion(xyz_rotation(torch.deg2rad(torch.tensor(near_deg or (0.0, 0.0, 0.0)).double())))
+    wanted = matrix_quaternion(misset_rotation(near_deg))
     return quaternion_product(matrix_quaternion(image.turn[0]), quaternion_product(wanted, orientation))
 
 

@@ -125,14 +125,20 @@ def climb(scene: Scene, candidates: Candidates, finest: float, keep: int) -> tup
 
 def different(candidates: Candidates, group: Float[Tensor, "g 4"], apart: float, keep: int) -> Candidates:
     """The best ones that are farther than ``apart`` [rad] from every better one, modulo the group."""
+    chosen = different_rows(candidates.rotations, group, apart, keep)
+    return Candidates(candidates.rotations[chosen], candidates.scores[chosen])
+
+
+def different_rows(rotations: Float[Tensor, "n 4"], group: Float[Tensor, "g 4"], apart: float, keep: int) -> list[int]:
+    """Which rows are farther than ``apart`` [rad] from every one before them, modulo the group."""
     chosen: list[int] = []
-    for index, rotation in enumerate(candidates.rotations):
+    for index, rotation in enumerate(rotations):
         if len(chosen) == keep:
             break
-        near = bool(chosen) and bool((distance(candidates.rotations[chosen], rotation, group) < apart).any())
+        near = bool(chosen) and bool((distance(rotations[chosen], rotation, group) < apart).any())
         if not near:
             chosen.append(index)
-    return Candidates(candidates.rotations[chosen], candidates.scores[chosen])
+    return chosen
 
 
 def with_twins(candidates: Candidates, beam: Float[Tensor, "3"], count: int) -> Float[Tensor, "n 4"]:

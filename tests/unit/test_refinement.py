@@ -11,7 +11,7 @@ from torch import nn
 from refine.errors import InputError
 from refine.losses import Gaussian, MeanSquare, Poisson
 from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt
+from refine.optimizers import LevenbergMarquardt, NormalEquations
 from refine.parameters import Parameters, ParameterSpec, labels, unit
 from refine.results import standard_uncertainties, value_with_esd
 from refine.uncertainty import Uncertainty, uncertainty
@@ -165,6 +165,47 @@ def test_levenberg_marquardt_caps_its_steps():
     module = curve(Gaussian())
     module.configure_optimizers().step(problem=module)
     assert float(module.refined.vector().abs().max()) <= 1.5
+
+
+class Bowl:
+    """A quadratic problem whose expected curvature is wrong by a factor, as few photons leave it."""
+
+    def __init__(self, wrong: float) -> None:
+        self.hessian = tensor([[4.0, 1.0], [1.0, 2.0]])
+        self.wrong = wrong
+
+    def settle(self, vector):
+        return vector, vector @ self.hessian @ vector / 2 + 1
+
+    def normal_equations(self, vector):
+        linear = torch.zeros(2, dtype=torch.bool)
+        return NormalEquations(self.settle(vector)[1], self.hessian @ vector, self.wrong * self.hessian, linear)
+
+    def bounds(self):
+        return torch.full((2,), -torch.inf).double(), torch.full((2,), torch.inf).double()
+
+
+@pytest.mark.parametrize("wrong", [1.0, 2.5])
+def test_steps_near_the_end_learn_the_curvature(wrong):
+    point = nn.Parameter(tensor([0.3, -0.2]))
+    optimizer = LevenbergMarquardt([point], damping=1e-9)
+    for _ in range(4):
+        optimizer.step(problem=Bowl(wrong))
+    assert float(point.detach().norm()) < 1e-6
+
+
+def test_the_reach_grows_while_the_loss_falls_as_predicted_and_a_restart_forgets():
+    point = nn.Parameter(tensor([40.0, 0.0]))
+    optimizer = LevenbergMarquardt([point], damping=1e-9)
+    moves = []
+    for _ in range(4):
+        before = point.detach().clone()
+        optimizer.step(problem=Bowl(1.0))
+        moves.append(float((point.detach() - before).abs().max()))
+    assert moves == pytest.approx([1.5, 3.0, 6.0, 12.0])
+    optimizer.restart()
+    assert optimizer.param_groups[0]["reach"] == 1.5
+    assert not optimizer.state
 
 
 def test_a_tight_prior_wins():

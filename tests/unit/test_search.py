@@ -8,10 +8,11 @@ import pytest
 import torch
 from support import tensor
 
+from refine.arbitration import Solution
 from refine.compose import load
 from refine.datamodule import Observation
 from refine.problem import build_problem
-from refine.search import NothingFoundError, find_orientation
+from refine.search import Found, NothingFoundError, describe, find_orientation, oriented
 from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.orientations import distance, matrix_quaternion, quaternion_matrix, table_rotations
 from sim_core.bragg.sampled import SampledBragg
@@ -50,6 +51,33 @@ def test_finds_the_orientation(n_cells, cell):
     assert math.degrees(float(distance(there, q, group))) < 0.5
     assert found.report["best_score"] > found.report["runner_up_score"]
     assert found.report["symmetry_rotations"] == len(group)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_model_of_the_refinement_decides_where_spots_are_narrow_and_few(seed):
+    cell = [70, 80, 95, 75, 85, 98]
+    _, photons, q = image(20, seed, cell)
+    overrides = ["experiment=mosaic_misset", "crystal.n_cells=20", f"crystal.cell={cell}"]
+    problem = build_problem(load(*overrides))
+    fixed = {name: value.detach() for name, value in problem.parameters().items()}
+    given = problem.settings.model_copy(
+        update={"initial": problem.settings.initial.model_copy(update={"misset_deg": "search"})}
+    )
+    settings, report = oriented(given, fixed, problem.model, observed(photons))
+    there = matrix_quaternion(xyz_rotation(torch.deg2rad(tensor(settings.initial.misset_deg))))
+    assert math.degrees(float(distance(there, q, q.new_tensor([[1.0, 0.0, 0.0, 0.0]])))) < 0.5
+    assert report["best_score"] - report["runner_up_score"] > 20
+
+
+def test_solutions_that_become_one_count_once():
+    one, other = Solution((1.0, 2.0, 3.0), 0.5, 1.0, 90.0), Solution((40.0, 2.0, 3.0), 0.5, 1.0, 80.0)
+    found = Found([one, other, other._replace(misset_deg=(0.0, 0.0, 80.0), score=20.0)], torch.eye(4)[:1].double(), {})
+    merged = found.decided(lambda close: [one._replace(score=95.0), one._replace(score=94.0)])
+    assert [s.score for s in merged.solutions] == [95.0, 20.0]
+    assert merged.report == {"best_score": 95.0, "runner_up_score": 20.0}
+    report = merged.report | {"orientations": 1, "symmetry_rotations": 1, "wall_s": 0}
+    assert "hardly tells" not in describe(report)
+    assert "hardly tells" in describe(report | {"runner_up_score": 94.0})
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.1, 50.0])
