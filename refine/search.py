@@ -27,6 +27,9 @@ from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels.spot_sum import Settings as SumSettings
 from sim_core.rotations import xyz_angles, xyz_rotation
 
+FAR = 0.1
+"""Overlap of the start and the image below which the start is far."""
+
 APART = math.radians(1.0)
 """Orientations that differ by less are the same solution [rad]."""
 
@@ -157,8 +160,8 @@ def oriented(
 ) -> tuple[Settings, dict[str, Any] | None]:
     """Settings whose start is an orientation that was found, where they ask for it, and the report of the search.
 
-    ``initial.misset_deg=search`` looks everywhere; a schedule with a ``capture_deg`` looks around the start, and leaves
-    the start as it is where nothing is found.
+    ``initial.misset_deg=search`` looks everywhere; a schedule with a ``capture_deg`` looks around the start (always, or
+    where the start is far), and leaves the start as it is where nothing is found.
 
     Args:
         settings: The configuration.
@@ -177,6 +180,8 @@ def oriented(
     words = {n: getattr(settings.initial, n) for n in fixed}
     values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in words.items()}
     near = settings.truth.misset_deg if given == "search" else given
+    if not everywhere and settings.schedule.when == "far" and overlap(model, values, observation) > FAR:
+        return settings, None
     try:
         with torch.no_grad():
             experiment, d_min = model.experiment(values), settings.simulator.d_min_A
@@ -194,6 +199,17 @@ def oriented(
         report |= {"within_deg": radius, "taken": True}
     initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
     return settings.model_copy(update={"initial": initial}), report
+
+
+@torch.no_grad()
+def overlap(model: BraggModel, values: dict[str, Tensor], observation: Observation) -> float:
+    """Cosine between the spots of a model and what an image has above its background: one where they are alike."""
+    model.prepare(values)
+    observed = observation.observed()
+    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+    excess = observed - (observed / profile).median().clamp_min(0) * profile
+    spots = model.spots(values)
+    return float(spots @ excess / (spots.norm() * excess.norm()).clamp_min(1e-300))
 
 
 def describe(report: dict[str, Any]) -> str:

@@ -121,9 +121,10 @@ class Parameters(Section):
 class Schedule(Section):
     """Stages before the likelihood."""
 
+    capture_deg: Annotated[FiniteFloat, Ge(0), Le(30)]
+    when: Literal["far", "always"]
     inflation_deg: list[Positive]
     steps: Count
-    capture_deg: Annotated[FiniteFloat, Ge(0), Le(30)]
 
 
 class Trainer(Section):

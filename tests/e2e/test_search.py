@@ -72,6 +72,26 @@ def test_coarse_to_fine_comes_home_from_far(tmp_path, simulator):
     assert "search within 15 deg" in out
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_start_whose_spots_miss_is_looked_around(tmp_path, axis):
+    """Three degrees about the beam, and across it, with nothing but the defaults."""
+    truth = [1.2, -0.7, 2.1]
+    start = [t + 3.0 * (i == axis) for i, t in enumerate(truth)]
+    still = ["experiment=lysozyme_still", "simulator=closed_form", f"initial.misset_deg={start}", "logger=none"]
+    status, out, _ = train(tmp_path, *still)
+    assert status == 0
+    assert "search within 15 deg" in out
+    found = results(tmp_path)["parameters"]
+    assert max(abs(found[f"misset_deg_{a}"]["error"]) for a in "xyz") < 0.05
+
+
+def test_a_start_whose_spots_meet_is_taken(tmp_path):
+    near = ["experiment=lysozyme_still", "simulator=closed_form", "logger=none"]
+    status, out, _ = train(tmp_path, *near)
+    assert status == 0 and "search" not in out
+    assert "search" not in results(tmp_path)
+
+
 def test_stages_alone_widen_the_capture_and_a_killed_run_resumes_in_the_middle_of_them(tmp_path):
     overrides = [*SMALL, "initial.misset_deg=[7.5,3,-2]", "schedule=coarse_to_fine", "schedule.capture_deg=0"]
     overrides.append("schedule.inflation_deg=[2,1,0.5,0.25]")
