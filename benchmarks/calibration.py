@@ -1,4 +1,4 @@
-"""Are the uncertainties right? ``python benchmarks/calibration.py [--replicates 200] [--domains 2000] [--quick]``.
+"""Are the uncertainties right? ``python benchmarks/calibration.py [--replicates 200] [--domains 2000 [--set 1]]``.
 
 A lysozyme-like still is simulated once by the closed form (``--domains``: by so many random blocks, from whose mean
 orientation deviations are counted) and given Poisson noise again and again; each replicate is refined from a disturbed
@@ -74,9 +74,14 @@ def _all_labels(module: RefinementModule) -> list[str]:
     return [label for name in module.refined.free for label in labels(name)]
 
 
-def prepare(domains: int) -> tuple[Problem, RefinementModule, Tensor]:
+def prepare(domains: int, seed: int) -> tuple[Problem, RefinementModule, Tensor]:
     """The problem, its module and the noise-free image of the truth."""
-    sampled = [f"truth.mosaic_domains={domains}", "truth.simulator=sampled", "detector.oversample=4"]
+    sampled = [
+        f"truth.mosaic_domains={domains}",
+        f"truth.mosaic_seed={seed}",
+        "truth.simulator=sampled",
+        "detector.oversample=4",
+    ]
     problem = build_problem(load(*OVERRIDES, *(sampled if domains else ["truth.simulator=closed_form"])))
     mean = problem.observation.observed().clone()
     return (
@@ -99,11 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--domains", type=int, default=0)
+    parser.add_argument("--set", type=int, default=31415, help="seed of the random blocks")
     parser.add_argument("--quick", action="store_true", help="20 replicates, nothing kept")
     args = parser.parse_args()
     count = 20 if args.quick else args.replicates
     start = time.perf_counter()
-    problem, module, mean = prepare(args.domains)
+    problem, module, mean = prepare(args.domains, args.set)
     generator = torch.Generator().manual_seed(20251119)
     pairs = [replicate(module, mean, generator) for _ in range(count)]
     values, esds = (torch.stack(part) for part in zip(*pairs, strict=True))

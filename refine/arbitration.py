@@ -96,6 +96,6 @@ class _Fit:
 
     def solution(self, score: float) -> Solution:
         """Where it is now."""
-        values = self.parameters()
+        values = {name: value.detach() for name, value in self.parameters().items()}
         x, y, z = (round(v, 4) for v in values["misset_deg"].tolist())
         return Solution((x, y, z), float(values["mosaic_spread_deg"].mean()), float(values["scale"]), score)

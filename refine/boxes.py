@@ -73,7 +73,9 @@ def _plane(photons: np.ndarray, used: np.ndarray, places: np.ndarray) -> np.ndar
 
 
 LEAST = 0.1
-"""Of the rim's plane, or of one photon: fewest photons that are expected in a box."""
+"""Of the plane of the rim: fewest photons that are expected in a box."""
+DARK = 1e-3
+"""Fewest photons of a pixel in a box without background."""
 
 
 class BoxPlanes(nn.Module):
@@ -93,6 +95,7 @@ class BoxPlanes(nn.Module):
 
     observed: Tensor
     rim: Tensor
+    rims: Tensor
     box: Tensor
     frame: Tensor
     pixels: Tensor
@@ -111,6 +114,7 @@ class BoxPlanes(nn.Module):
         rim = planes(photons, used, owner)
         self.register_buffer("observed", torch.from_numpy(photons[chosen]).double())
         self.register_buffer("rim", torch.from_numpy(rim[chosen]).double())
+        self.register_buffer("rims", torch.from_numpy(rim))
         self.register_buffer("box", box)
         self.register_buffer("frame", torch.from_numpy(frame))
         self.register_buffer("pixels", pixels)
@@ -122,10 +126,11 @@ class BoxPlanes(nn.Module):
         offset = pixels - self.centre[box]
         return torch.cat([torch.ones_like(offset[:, :1]), offset], 1) * (box >= 0)[:, None]
 
-    @property
-    def least(self) -> Float[Tensor, "n"]:
+    def least(self, pixels: Int[Tensor, "m 2"] | None = None) -> Float[Tensor, "m"]:
         """Fewest photons that are expected: planes under spots that are not there would fall below zero."""
-        return (LEAST * self.rim).clamp_min(LEAST)
+        pixels = self.pixels if pixels is None else pixels
+        rim, box = (image[pixels[:, 0], pixels[:, 1]] for image in (self.rims, self.frame))
+        return (LEAST * rim).clamp_min(DARK) * (box >= 0)
 
     @torch.no_grad()
     def reweight(self, spots: Float[Tensor, "n"]) -> None:

@@ -21,7 +21,6 @@ from refine.datamodule import OneImage
 from refine.errors import InputError, RefinementError, required
 from refine.model import BraggModel
 from refine.module import RefinementModule
-from refine.parameters import labels
 from refine.paths import existing_file
 from refine.refinable import Data, Refinable
 from refine.results import print_verdict, summary, write_results
@@ -194,7 +193,7 @@ def _hparams(settings: Settings) -> dict[str, Any]:
     flat |= {"loss": settings.loss["_target_"], "crystal.mosaic_domains": settings.crystal.mosaic_domains}
     for name, value in settings.initial.model_dump().items():
         if isinstance(value, tuple):
-            flat |= {f"initial.{label}": number for label, number in zip(labels(name), value, strict=True)}
+            flat |= {f"initial.{name}.{place}": number for place, number in enumerate(value)}
         elif value is not None:
             flat[f"initial.{name}"] = value
     return {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in flat.items()}

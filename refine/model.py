@@ -118,12 +118,12 @@ class BraggModel(nn.Module):
             pixels: Other pixels than the model's own.
         """
         photons = self.parts(values, pixels) @ torch.cat([values[name].reshape(-1) for name in self.linear])
-        return photons if self.least is None or pixels is not None else torch.maximum(photons, self.least)
+        return photons if self.planes is None else torch.maximum(photons, self.planes.least(pixels))
 
     @property
     def least(self) -> Float[Tensor, "n"] | None:
         """Fewest photons that are expected of the model's pixels; ``None`` where they are sums of what is positive."""
-        return None if self.planes is None else self.planes.least
+        return None if self.planes is None else self.planes.least()
 
     def profile(self, experiment: Experiment, pixels: Int[Tensor, "n 2"]) -> Float[Tensor, "n profiles"]:
         """What the background is for each unit of its coefficients."""

@@ -192,7 +192,10 @@ class RefinementModule(L.LightningModule):
         with torch.enable_grad():
             loss = self.objective()
             self.manual_backward(loss)
-        self._check_finite(loss.detach(), torch.cat([self.refined.raw[n].grad for n in self.refined.free]))
+        self._check_finite(
+            loss.detach(),
+            torch.cat([torch.zeros_like(raw) if raw.grad is None else raw.grad for raw in self.refined.raw.values()]),
+        )
         return loss.detach()
 
     def _check_finite(self, loss: Tensor, gradient: Tensor) -> None:

@@ -59,7 +59,7 @@ def labels(name: str) -> list[str]:
 def unit(name: str, index: int) -> str:
     """Unit of one scalar of a parameter; empty for a pure number."""
     if name == "cell":
-        return "A" if index < 3 else "deg"
+        return "A" if index % 6 < 3 else "deg"
     if name == "background":
         return "photon"
     return next((u for ending, u in _UNITS.items() if name.endswith(ending)), "")
@@ -78,6 +78,8 @@ class ParameterSpec:
         upper: Highest value allowed.
         prior: Mean and standard deviation of a Gaussian prior.
         ties: Components (rows) that each free scalar (column) moves; ``None`` for one scalar a component.
+        labels: Names of the scalars, as they are declared when this is made.
+        is_scalar: Whether it is a number rather than a vector.
     """
 
     name: str
@@ -88,8 +90,12 @@ class ParameterSpec:
     upper: float | None = None
     prior: tuple[Float[Tensor, "n"], Float[Tensor, "n"]] | None = None
     ties: Float[Tensor, "n free"] | None = None
+    labels: tuple[str, ...] = ()
+    is_scalar: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(labels(self.name)))
+        object.__setattr__(self, "is_scalar", not COMPONENTS[self.name])
         for bound, ok in ((self.lower, self.initial.ge), (self.upper, self.initial.le)):
             if bound is not None and not bool(ok(bound).all()):
                 limits = f"a value of at {'least' if ok == self.initial.ge else 'most'} {bound}"
@@ -135,13 +141,13 @@ class Parameters(nn.Module):
     @property
     def free_labels(self) -> list[str]:
         """Names of the free scalars, in the order of the raw vector; tied components go by the name of the first."""
-        return [labels(name)[i] for name in self.free for i in self._get("leading", name).tolist()]
+        return [self.specs[name].labels[i] for name in self.free for i in self._get("leading", name).tolist()]
 
     @property
     def moving_labels(self) -> list[str]:
         """Names of all components that move, tied ones included, in the order of :meth:`sensitivity`."""
-        moves = {name: self._get("ties", name).any(1).tolist() for name in self.free}
-        return [label for name in self.free for label, yes in zip(labels(name), moves[name], strict=True) if yes]
+        named = [(self.specs[name].labels, self._get("ties", name).any(1).tolist()) for name in self.free]
+        return [label for labels, moves in named for label, yes in zip(labels, moves, strict=True) if yes]
 
     def sensitivity(self) -> Float[Tensor, "moving free"]:
         """Derivative of every component that moves, in its unit, with respect to the raw vector."""
@@ -188,7 +194,7 @@ class Parameters(nn.Module):
             if name in raw:
                 change = self._get("scale", name) * raw[name]
                 value = value + (change if self.specs[name].ties is None else self._get("ties", name) @ change)
-            values[name] = value if COMPONENTS[name] else value[0]
+            values[name] = value[0] if self.specs[name].is_scalar else value
         return values
 
     def lowest(self, names: tuple[str, ...]) -> Float[Tensor, "n"]:

@@ -108,7 +108,7 @@ def build_image(settings: Settings) -> Problem:
     oversample = settings.detector.oversample or automatic_oversample(
         crystal.n_cells, cell.tolist(), settings.detector, wavelength
     )
-    if image is not None:
+    if image is not None and settings.simulator.model == "sampled":
         how = "configuration" if settings.detector.oversample else "fine enough for the spots"
         geometry.append(("detector.oversample", str(oversample), "-", how))
     fixed = _fixed_values(settings, cell)

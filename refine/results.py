@@ -13,7 +13,7 @@ from rich.table import Table
 
 from refine.callbacks.history import History, physical
 from refine.module import RefinementModule
-from refine.parameters import labels, unit
+from refine.parameters import unit
 from refine.paths import replacing
 from refine.refinable import Refinable
 from refine.uncertainty import Uncertainty, uncertainty
@@ -40,15 +40,13 @@ def parameter_entries(
 ) -> dict[str, dict[str, Any]]:
     """Truth, initial, refined (or the ``last`` known values), error, esd and unit of every scalar parameter."""
     initial = {
-        k: float(v)
-        for name, spec in module.refined.specs.items()
-        for k, v in zip(labels(name), spec.initial, strict=True)
+        k: float(v) for spec in module.refined.specs.values() for k, v in zip(spec.labels, spec.initial, strict=True)
     }
     refined = last or physical(module)
     free = set(module.refined.moving_labels)
     entries = {}
     for name in module.refined.specs:
-        for index, label in enumerate(labels(name)):
+        for index, label in enumerate(module.refined.specs[name].labels):
             truth = problem.truth.get(label)
             entries[label] = {
                 "truth": truth,

@@ -25,8 +25,11 @@ from refine.settings import Settings
 from refine.several import montage
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
+SEEN_DEG = 1e-3
+"""Mean rotation of the blocks of simulated data that is worth a line [deg]."""
 
-def refine(settings: Settings, folder: Path) -> dict[str, Any]:
+
+def refine(settings: Settings, folder: Path | str) -> dict[str, Any]:
     """Refine and leave everything in ``folder``.
 
     Args:
@@ -40,7 +43,7 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
         InputError: before anything runs.
         RefinementError: if the refinement cannot go on; results.json then says why.
     """
-    start = time.perf_counter()
+    start, folder = time.perf_counter(), Path(folder)
     quiet()
     torch.manual_seed(settings.seed)
     console = Console()
@@ -51,8 +54,10 @@ def refine(settings: Settings, folder: Path) -> dict[str, Any]:
         failed = {"experiment": settings.experiment_name, "status": "failed", "reason": str(error)}
         write_results(folder / "results.json", failed | {"search": error.search, "versions": versions()})
         raise
-    if problem.search is not None:
-        console.print(describe(problem.search), soft_wrap=True, highlight=False)
+    for number, image in enumerate(problem.images or (problem,), 1):
+        if image.search is not None:
+            which = f"image {number}: " if problem.images else ""
+            console.print(which + describe(image.search), soft_wrap=True, highlight=False)
     if problem.geometry:
         print_geometry(console, problem.geometry)
     if settings.ckpt_path is None:
@@ -93,7 +98,7 @@ class Images:
             "data": _files(self.problem),
             "mosaic_sigma_deg": sigma,
             "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
-            **({} if self.problem.search is None else {"search": self.problem.search}),
+            **_searches(self.problem),
         }
 
     def leave(
@@ -109,7 +114,19 @@ class Images:
     def remark(self, console: Console, results: dict[str, Any]) -> None:
         """The spread in another measure."""
         spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
-        console.print(f"misorientation about each axis: {spread} deg (standard deviation)", highlight=False)
+        console.print(f"mosaic spread as a standard deviation about each axis: {spread} deg", highlight=False)
+        turned = self.problem.mean_rotation_deg.get("data", [])
+        if max(map(abs, turned), default=0.0) > SEEN_DEG:
+            angles = " ".join(f"{a:.3f}" for a in turned)
+            told = f"the blocks of the truth are turned by {angles} deg on average: part of the errors above"
+            console.print(told, highlight=False)
+
+
+def _searches(problem: Problem) -> dict[str, Any]:
+    """What searches saw, where there were any: of one image, or a list with null where there was none."""
+    reports = [image.search for image in problem.images or (problem,)]
+    found = reports if problem.images else reports[0]
+    return {"search": found} if any(reports) else {}
 
 
 def _files(problem: Problem) -> dict[str, Any]:

@@ -126,6 +126,9 @@ def find_orientation(
     start = time.perf_counter()
     photons = torch.from_numpy(observation.photons).double()
     image = Image(experiment, photons, torch.from_numpy(observation.used), d_min)
+    if not bool(image.used.any()):
+        nothing = {"orientations": 0, "symmetry_rotations": 1, "best_score": 0.0, "runner_up_score": None}
+        raise NothingFoundError({**nothing, "significant_score": 20.0, "wall_s": time.perf_counter() - start})
     scene = image.scene()
     goal = _goal(image, near_deg)
     ball = None if within_deg is None else Ball(goal, math.radians(within_deg))
@@ -222,7 +225,7 @@ def describe(report: dict[str, Any]) -> str:
     return (
         f"{kind}: score {report['best_score']:.4g}, runner-up {'none' if second is None else f'{second:.4g}'}"
         f"{' (the image hardly tells the two apart)' if close else ''}; "
-        f"{report['orientations']} orientations, {report['symmetry_rotations']} rotations leave the image as it is; "
+        f"{report['orientations']} orientations, each {report['symmetry_rotations']} times by symmetry; "
         f"{report['wall_s']:.1f} s"
     )
 

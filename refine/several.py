@@ -149,8 +149,17 @@ def join(problems: Sequence["Problem"], settings: Settings) -> "Problem":
         model=SeveralImages([p.model for p in problems], own),
         parameters=Parameters(joined),
         truth=truth,
+        search=None,
+        geometry=_rows([p.geometry for p in problems]),
         images=tuple(problems),
     )
+
+
+def _rows(tables: Sequence[list[tuple[str, str, str, str]]]) -> list[tuple[str, str, str, str]]:
+    """The first image's rows, and what is different in others."""
+    first, *others = tables
+    more = [(i, row) for i, rows in enumerate(others, 2) for row in rows if row not in first]
+    return first + [(f"{row[0]} (image {i})", *row[1:]) for i, row in more]
 
 
 def _own(specs: Sequence[ParameterSpec]) -> ParameterSpec:

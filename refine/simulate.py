@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refine.compose import CONFIGS
-from refine.errors import InputError
+from refine.errors import InputError, RefinementError
 from refine.train import _forget, _one_line
 
 _failures: list[str] = []
@@ -23,7 +23,7 @@ def _run(config: DictConfig) -> None:
 
     try:
         _simulate(config)
-    except (InputError, OmegaConfBaseException) as error:
+    except (InputError, RefinementError, ValueError, OSError, OmegaConfBaseException) as error:
         _failures.append(_one_line(error))
     _forget(Path(HydraConfig.get().runtime.output_dir))
 
@@ -36,7 +36,7 @@ def _simulate(config: DictConfig) -> None:
     settings = validate({str(k): v for k, v in plain.items()})
     from refine.simulation import simulate
 
-    simulate(settings)
+    print(f"wrote {simulate(settings)}")
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from torch import Tensor
 SINGULAR = 1e-10
 """Smallest eigenvalue of the correlation-scaled curvature, relative to one, of a direction that the data determine."""
 
+FELT = 2e-6
+"""Smallest curvature of a parameter that the data determine at all: an esd of a thousand of its natural steps."""
+
 NAMED = 4
 """Names in the sentence about an open direction; the others are counted."""
 
@@ -44,6 +47,10 @@ class Uncertainty:
         """One line for each open direction: what is not determined, and with what it is degenerate."""
         found = []
         for shares in self.open:
+            axes = {label.rsplit("_", 1)[-1] for label in shares}
+            if len(shares) > 1 and len(axes) == 1 and all(label.startswith("xyz_") for label in shares):
+                found.append(f"the data do not determine the origin along {axes.pop()}: a shift of all atoms")
+                continue
             first, *others = sorted(shares, key=lambda label: -abs(shares[label]))
             named, more = others[:NAMED], len(others) - NAMED
             named += [f"{more} more"] if more > 0 else []
@@ -69,7 +76,7 @@ def uncertainty(
     size = curvature.diagonal().clamp_min(0).sqrt()
     if not bool(torch.isfinite(curvature).all()):
         return Uncertainty(labels)
-    felt = size > 1e-150
+    felt = size.square() > FELT
     safe = torch.where(felt, size, torch.ones_like(size))
     scaled = torch.where(felt[:, None] & felt[None, :], curvature / safe[:, None] / safe[None, :], 0.0)
     values, vectors = torch.linalg.eigh(scaled)

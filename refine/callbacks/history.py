@@ -9,7 +9,6 @@ import lightning as L
 import torch
 
 from refine.module import RefinementModule
-from refine.parameters import labels
 from refine.paths import replacing
 
 
@@ -75,5 +74,5 @@ def physical(module: RefinementModule, vector: torch.Tensor | None = None) -> di
     return {
         label: float(number)
         for name, value in values.items()
-        for label, number in zip(labels(name), value.reshape(-1), strict=True)
+        for label, number in zip(module.refined.specs[name].labels, value.reshape(-1), strict=True)
     }

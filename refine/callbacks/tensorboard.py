@@ -11,7 +11,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from refine.callbacks.history import physical
 from refine.module import RefinementModule
-from refine.parameters import labels
 
 
 class TensorBoard(L.Callback):
@@ -70,7 +69,7 @@ class TensorBoard(L.Callback):
     def _scalars(self, module: L.LightningModule, step: int, loss: float, vector: torch.Tensor) -> None:
         assert isinstance(module, RefinementModule) and self._refined and self._truth
         self._refined.add_scalar("loss", loss, step)
-        free = {label for name in module.refined.free for label in labels(name)}
+        free = {label for name in module.refined.free for label in module.refined.specs[name].labels}
         for label, value in physical(module, vector).items():
             if label not in free:
                 continue

@@ -56,6 +56,8 @@ def read_image(path: Path, frame: int = 0) -> DetectorImage:
     except OSError as error:
         raise required(path, "a readable file", error.strerror) from None
     if path.suffix == ".npy":
+        if frame:
+            raise required("data.frame", "0 for a file of one image", frame)
         values = _read_numpy(path)
     else:
         _check_container(path, raw)

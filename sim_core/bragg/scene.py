@@ -86,7 +86,7 @@ class Image:
         eta = SIGMA_PER_SPREAD * float(crystal.mosaic_spread.mean())
         mosaic = max(math.sqrt(eta**2 + float(swing) / 2), SMALLEST_MOSAIC)
         reach = (3 * LATTICE_POINTS / (4 * math.pi * float(volume(crystal.cell)))) ** (1 / 3)
-        limits = (self.nearest / 2, min(reach, float(self.length[self.used].max())))
+        limits = (self.nearest / 2, min(reach, float(self.length.where(self.used, 0).max())))
         found = visible_reflections(self.basis, self.experiment.structure_factors, limits, crystal.n_cells)
         sigma2 = found.sigma**2 + directions_covariance(beam).trace() / 2
         sigma = (sigma2 + bandwidth_variance(beam) * found.vectors.square().sum(-1)).sqrt()

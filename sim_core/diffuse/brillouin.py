@@ -100,6 +100,8 @@ class Folding(NamedTuple):
 def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations: Int[Tensor, "ops 3 3"]) -> Folding:
     r"""Merge the points of a map whose intensities are equal: I(h) = I(R^T h) = I(-h).
 
+    Grids so fine (10^5 points along an axis) that a point has no number of its own in double precision are left alone.
+
     Args:
         hkl: Fractional Miller indices.
         rates: Points for each reciprocal cell: makes the indices whole numbers.
@@ -113,6 +115,8 @@ def fold(hkl: Float[Tensor, "points 3"], rates: tuple[int, int, int], operations
     if bool(((hkl * rate - n).abs() > 1e-6).any()):
         raise ValueError(f"fold: expected points on a grid of {rates} for each reciprocal cell, got others")
     width = 2 * 3 * float(n.abs().max()) + 1 if len(n) else 1.0
+    if width**3 > 2**53:
+        return Folding(torch.arange(len(n), device=n.device), torch.arange(len(n), device=n.device))
     number = operations.to(n) @ n.new_tensor([width**2, width, 1])  # whole numbers, exact in double precision
     best = n.new_zeros(len(n))
     for weights in number:

@@ -8,7 +8,7 @@ import torch
 
 from refine.diffuse_builders import build_structure
 from sim_core.diffuse.bodies import SingleAtoms
-from sim_core.diffuse.brillouin import fold, unique_wavevectors
+from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors
 from sim_core.diffuse.elastic_network import find_contacts
 from sim_core.diffuse.one_phonon import OnePhonon
 from sim_core.diffuse.structure import cell_positions, scattering_vectors
@@ -47,16 +47,24 @@ def test_a_grid_is_its_points(name: str) -> None:
     one = case(name)
     q = scattering_vectors(one.hkl, one.structure.basis)
     simulate = OnePhonon(one.contacts, one.bodies)
-    grid = simulate(one.structure, one.springs, q, unique_wavevectors(one.hkl))
+    whole = simulate(one.structure, one.springs, q, unique_wavevectors(one.hkl))
     shuffled = torch.randperm(len(q), generator=torch.Generator().manual_seed(2))[:500]
     free = simulate(one.structure, one.springs, q[shuffled].requires_grad_()).detach()
-    assert torch.equal(free.isnan(), grid[shuffled].isnan())
-    assert ((free - grid[shuffled]).abs() / grid[shuffled]).nan_to_num().max() < 1e-12
+    assert torch.equal(free.isnan(), whole[shuffled].isnan())
+    assert ((free - whole[shuffled]).abs() / whole[shuffled]).nan_to_num().max() < 1e-12
 
 
 def test_batches_do_not_matter() -> None:
     one = case("helix_p212121")
     assert relative(intensity(one, one.hkl, batch=1 << 12), intensity(one, one.hkl)) < 1e-13
+
+
+def test_points_without_numbers_of_their_own_are_not_merged() -> None:
+    """Rates so different that their grid has more places than double precision tells apart."""
+    hkl, _ = grid(Sampling(3, 3, 97), Sampling(3, 3, 101), Sampling(0, 1, 103))
+    rotations = torch.stack([torch.diag(torch.tensor(d)) for d in ((1, 1, 1), (-1, -1, 1), (1, -1, -1), (-1, 1, -1))])
+    folding = fold(hkl, (97, 101, 103), rotations)
+    assert len(folding.points[folding.row].unique()) == len(hkl)
 
 
 @pytest.mark.parametrize("name", ["helix_p1_odd", "helix_p212121", "helix_p1_allatom"])

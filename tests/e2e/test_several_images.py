@@ -113,3 +113,40 @@ def test_images_that_disagree_are_told(tmp_path):
     problem = build_problem(load(*both, "parameters.distance_mm.per_image=true"))
     assert problem.parameters()["distance_mm"].tolist() == [100.0, 120.0]
     assert bool(torch.isfinite(problem.model(problem.parameters())).all())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_stages_under_other_optimizers(tmp_path, optimizer):
+    """In a stage only the orientation has a gradient."""
+    stages = ["schedule=coarse_to_fine", f"optimizer={optimizer}", "trainer.max_steps=30"]
+    results = refine(load(*WEDGE, "scan.phi_start_deg=[0,30]", *stages), tmp_path)
+    assert results["loss"]["final"] < results["loss"]["initial"]
+
+
+def test_stills_of_different_crystals_in_tensorboard(tmp_path):
+    """Settings of one image and parameters of several."""
+    own = ["scan.phi_start_deg=[0,30]", "parameters.misset_deg.per_image=true", "parameters.cell.free=true"]
+    own += ["parameters.cell.per_image=true", "logger=tensorboard", "schedule=coarse_to_fine"]
+    results = refine(load(*WEDGE, *own), str(tmp_path))
+    found = results["parameters"]
+    assert found["cell_a_2"]["unit"] == "A" and found["cell_alpha_2"]["unit"] == "deg"
+    assert len(results["search"]) == 2
+    assert (tmp_path / "results.json").exists()
+
+
+def test_problems_do_not_know_of_each_other():
+    several = build_problem(load(*WEDGE, THREE))
+    build_problem(load(*WEDGE))
+    assert several.model(several.parameters()).shape == (3 * 64 * 64,)
+    assert several.parameters.free_labels[-3:] == ["scale_1", "scale_2", "scale_3"]
+
+
+def test_a_file_of_one_image_has_no_second(tmp_path):
+    simulate(load(*WEDGE, "simulate.values=truth", f"output={tmp_path / 'one.npy'}"))
+    with pytest.raises(InputError, match="data.frame: expected 0 for a file of one image, got 1"):
+        build_problem(load(*WEDGE, f"data.image={tmp_path / 'one.npy'}", "data.frame=[0,1]"))
+
+
+def test_too_few_pixels_to_look_around():
+    problem = build_problem(load(*WEDGE, "detector.pixels=[1,1]"))
+    assert problem.search is None or not problem.search["taken"]

@@ -330,10 +330,20 @@ def test_a_direction_that_the_data_do_not_fix_has_no_uncertainty():
 
 
 def test_a_direction_of_many_parameters_names_a_few_and_counts_the_rest():
-    shift = Uncertainty([], open=[{f"xyz_{n}_x": 0.3 - n / 1000 for n in range(9)}])
-    assert shift.sentences() == [
-        "the data do not determine xyz_0_x, degenerate with xyz_1_x and xyz_2_x and xyz_3_x and xyz_4_x and 4 more"
+    mixed = Uncertainty([], open=[{f"scale_{n}": 0.3 - n / 1000 for n in range(9)}])
+    assert mixed.sentences() == [
+        "the data do not determine scale_0, degenerate with scale_1 and scale_2 and scale_3 and scale_4 and 4 more"
     ]
+    shift = Uncertainty([], open=[{f"xyz_{n}_x": 1 / 3 for n in range(9)}])
+    assert shift.sentences() == ["the data do not determine the origin along x: a shift of all atoms"]
+
+
+def test_an_esd_of_a_thousand_natural_steps_is_none():
+    known = uncertainty(
+        torch.diag(tensor([8.0, 1e-8])), torch.eye(2).double(), ["scale", "cell_a"], ["scale", "cell_a"]
+    )
+    assert known.esds == {"scale": 0.5}
+    assert known.sentences() == ["the data do not determine cell_a"]
 
 
 def test_uncertainties_follow_the_inverse_of_the_curvature_through_ties():
