@@ -143,7 +143,7 @@ def test_problems_do_not_know_of_each_other():
 
 def test_a_file_of_one_image_has_no_second(tmp_path):
     simulate(load(*WEDGE, "simulate.values=truth", f"output={tmp_path / 'one.npy'}"))
-    with pytest.raises(InputError, match="data.frame: expected 0 for a file of one image, got 1"):
+    with pytest.raises(InputError, match=r"data\.frame: expected 0 for a file of one image, got 1"):
         build_problem(load(*WEDGE, f"data.image={tmp_path / 'one.npy'}", "data.frame=[0,1]"))
 
 
