@@ -135,10 +135,10 @@ def join(problems: Sequence["Problem"], settings: Settings) -> "Problem":
         mine = {label for name in own for label in labels(name)}
         truth |= {f"{k}_{number}" if k in mine else k: v for k, v in problem.truth.items()}
     specs = {n: [p.parameters.specs[n] for p in problems] for n in problems[0].parameters.specs}
-    joined = [_own(found) if name in own else _shared(found) for name, found in specs.items()]
     numbers = range(1, len(problems) + 1)
     for name, components in own.items():
         declare(name, tuple(f"{c}_{i}" if c else f"{i}" for i in numbers for c in components or ("",)))
+    joined = [_own(found) if name in own else _shared(found) for name, found in specs.items()]
     first = problems[0].settings
     scan = first.scan.model_copy(update={"phi_start_deg": [p.settings.scan.phi_start_deg for p in problems]})
     complete = first.model_copy(update={"data": settings.data, "scan": scan})
