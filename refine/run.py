@@ -119,7 +119,7 @@ class Images:
         if max(map(abs, turned), default=0.0) > SEEN_DEG:
             angles = " ".join(f"{a:.3f}" for a in turned)
             told = f"the blocks of the truth are turned by {angles} deg on average: part of the errors above"
-            console.print(told, highlight=False)
+            console.print(told, soft_wrap=True, highlight=False)
 
 
 def _searches(problem: Problem) -> dict[str, Any]:
