@@ -14,9 +14,9 @@ from torch import Tensor
 from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
 from .settings import Settings
 
-# glibc hands freed blocks back to the system unless one as large was freed before: then a tile's temporaries would fault
-# their pages in again in every operation, at three times the cost of the arithmetic.
-torch.empty(31 << 20, dtype=torch.uint8)
+# glibc hands freed blocks back to the system unless one as large was freed before. Without this, a tile's temporaries
+# would fault their pages in again in every operation, at three times the cost of the arithmetic.
+torch.empty(16 << 20, dtype=torch.uint8)
 
 TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Numbers (3 x rows x orientations) that are worked on at a time: a cache's worth on a CPU, enough to fill a GPU."""
