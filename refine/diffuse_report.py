@@ -53,38 +53,43 @@ def shells(q: np.ndarray, observed: np.ndarray, calculated: np.ndarray) -> list[
 
 
 def write_diffuse_report(
-    path: Path, images: dict[str, np.ndarray], by_shell: list[dict[str, Any]], rows: list[dict[str, Any]], title: str
+    path: Path,
+    images: dict[str, np.ndarray],
+    are_points: bool,
+    by_shell: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    truth: dict[str, float],
+    title: str,
 ) -> None:
-    """Write report.png: observed, initial, refined and residual slices; correlation, loss, springs, shifts.
+    """Write report.png: observed, initial, refined and residual intensities; correlation, loss, springs, shifts.
 
     Args:
         path: File to write.
         images: ``observed``, ``initial`` and ``refined`` slices.
+        are_points: Whether these are single points, which make no picture.
         by_shell: From :func:`shells`.
         rows: History, one row a step.
+        truth: Known values by label.
         title: What was run and how it ended.
     """
     figure = Figure(figsize=(15, 8), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(2, 4)
-    top = max(float(np.nanquantile(images["observed"], 0.99)), 1e-300)
-    for axis, name in zip(axes[0], ("observed", "initial", "refined"), strict=False):
-        axis.imshow(images[name], vmin=0, vmax=top, interpolation="nearest")
-        axis.set_title(name)
-    difference = images["observed"] - images["refined"]
-    limit = max(float(np.nanquantile(np.abs(difference), 0.99)), 1e-300)
-    drawn = axes[0, 3].imshow(difference, vmin=-limit, vmax=limit, cmap="RdBu_r", interpolation="nearest")
-    axes[0, 3].set_title("observed - refined")
-    figure.colorbar(drawn, ax=axes[0, 3], shrink=0.8)
+    if are_points:
+        _draw_points(axes[0], images)
+    else:
+        _draw_slices(figure, axes[0], images)
     steps = [r["step"] for r in rows]
     axes[1, 0].plot(steps, [max(r["loss"], 1e-300) for r in rows], ".-", color="black")
     axes[1, 0].set(yscale="log", xlabel="step", title="loss")
     axes[1, 1].plot([1 / s["d_min_A"] for s in by_shell], [s["cc"] for s in by_shell], ".-")
     axes[1, 1].set(xlabel="1/d [1/A]", title="correlation by shell")
     for name in ("gamma_intra", "gamma_inter"):
-        axes[1, 2].plot(steps, [np.exp(r["log_" + name]) for r in rows], ".-", label=name)
+        line = axes[1, 2].plot(steps, [np.exp(r["log_" + name]) for r in rows], ".-", label=name)
+        if "log_" + name in truth:
+            axes[1, 2].axhline(np.exp(truth["log_" + name]), color=line[0].get_color(), linestyle=":")
     axes[1, 2].set(xlabel="step", title="spring constants [k_B T/A^2]")
-    axes[1, 2].legend(fontsize="small")
+    axes[1, 2].legend(fontsize="small", title="dotted: truth" if "log_gamma_intra" in truth else None)
     coordinates = [k for k in rows[0] if k.startswith("xyz_")]
     if coordinates:
         shift = np.array([rows[-1][k] - rows[0][k] for k in coordinates]).reshape(-1, 3)
@@ -94,6 +99,33 @@ def write_diffuse_report(
         axes[1, 3].axis("off")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
+
+
+def _draw_slices(figure: Figure, axes: np.ndarray, images: dict[str, np.ndarray]) -> None:
+    top = max(float(np.nanquantile(images["observed"], 0.99)), 1e-300)
+    for axis, name in zip(axes, ("observed", "initial", "refined"), strict=False):
+        axis.imshow(images[name], vmin=0, vmax=top, interpolation="nearest")
+        axis.set_title(name)
+    difference = images["observed"] - images["refined"]
+    limit = max(float(np.nanquantile(np.abs(difference), 0.99)), 1e-300)
+    drawn = axes[3].imshow(difference, vmin=-limit, vmax=limit, cmap="RdBu_r", interpolation="nearest")
+    axes[3].set_title("observed - refined")
+    figure.colorbar(drawn, ax=axes[3], shrink=0.8)
+
+
+def _draw_points(axes: np.ndarray, images: dict[str, np.ndarray]) -> None:
+    """Calculated against observed, and how far off in parts of the observed, at the start and at the end."""
+    observed = images["observed"]
+    for column, name in enumerate(("initial", "refined")):
+        shown = (observed > 0) & (images[name] > 0)
+        x, y = observed[shown], images[name][shown]
+        axes[column].loglog(x, y, ".", markersize=2)
+        if len(x):
+            axes[column].axline((x.min(), x.min()), (x.max(), x.max() * (1 + 1e-9)), color="black", linewidth=0.8)
+        axes[column].set(xlabel="observed", ylabel="calculated", title=name)
+        axes[column + 2].semilogx(x, (x - y) / x, ".", markersize=2)
+        axes[column + 2].axhline(0, color="black", linewidth=0.8)
+        axes[column + 2].set(xlabel="observed", title=f"(observed - {name}) / observed")
 
 
 def _coloured(values: np.ndarray, name: str) -> np.ndarray:

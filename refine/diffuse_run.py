@@ -154,6 +154,7 @@ def _leave_files(
     observed, after = _slices(problem, refined)
     images = {"observed": observed, "initial": _slices(problem, initial)[1], "refined": after}
     title = f"{problem.settings.experiment_name}: {results['status']} after {results['steps']} steps"
-    write_diffuse_report(folder / "report.png", images, results["diffuse"]["shells"], history.rows, title)
-    model = problem.model.model
+    model, shells_found = problem.model.model, results["diffuse"]["shells"]
+    are_points = model.points.shape[1:] == (1, 1)
+    write_diffuse_report(folder / "report.png", images, are_points, shells_found, history.rows, problem.truth, title)
     write_map(folder / "calculated.npz", as_map(model, problem.crystal, model(module.refined())))

@@ -7,6 +7,7 @@ sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice_sum`)
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -105,12 +106,12 @@ def _grating_slope(u: Tensor, n: Tensor) -> Tensor:
     return -(m - 1) * u * (1 / 3 - u2 * ((3 * m - 7) / 90 - u2 * (3 * m**2 - 18 * m + 31) / 2520))
 
 
-class _Quadratic:
+class _Quadratic(ABC):
     """Shapes whose profile is a function of one quadratic form t = x^T Q x; its parameters are the nine of Q."""
 
+    @abstractmethod
     def _radial(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The profile and its derivative with respect to t."""
-        raise NotImplementedError
 
     def profile(
         self, x: Float[Tensor, "3 rows samples"], p: Float[Tensor, "parameters"]

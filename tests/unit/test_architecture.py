@@ -31,6 +31,7 @@ def test_the_core_imports_tensors_only(path):
         "jaxtyping",
         "numpy",
         "sim_core",
+        "abc",
         "math",
         "typing",
         "dataclasses",
