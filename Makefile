@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo check test parity bench format
 

@@ -41,9 +41,9 @@ CASES = (
 )
 
 
-def small(n_cells: int) -> list[str]:
+def small(n_cells: int, *more: str) -> list[str]:
     """The seed detector with 100 photons in the brightest pixel."""
-    base = [SEED, f"crystal.n_cells={n_cells}", "truth.mosaic_domains=2000"]
+    base = [SEED, f"crystal.n_cells={n_cells}", "truth.mosaic_domains=2000", *more]
     photons = build_problem(load(*base, "beam.fluence=1e28")).observation.photons
     return [*base, f"beam.fluence={1e28 * 100 / photons.max():.8g}", "data.noise=poisson"]
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import refine  # noqa: F401  (how threads wait, before torch is imported)
 
 WORKLOADS = {"W1": (1024, 1, 1), "W2": (1024, 25, 1), "W3": (512, 50, 10)}
 """Pixels along an edge, mosaic blocks, spindle positions."""

@@ -12,6 +12,7 @@ from refine.model import BraggModel
 from refine.module import RefinementModule
 from refine.optimizers import LevenbergMarquardt
 from refine.parameters import Parameters, ParameterSpec
+from refine.threads import one_thread
 
 Misset = tuple[float, float, float]
 
@@ -20,9 +21,6 @@ FIRST, MORE = 2, 8
 
 BEHIND, SHARE = 30.0, 0.5
 """How far the loss may lie above the best to be close to it: this much, or this share of what the best leaves."""
-
-AFFORDABLE = 1 << 22
-"""Terms of the model's sum above which asking it takes too long."""
 
 
 class Solution(NamedTuple):
@@ -41,6 +39,7 @@ class Solution(NamedTuple):
     score: float
 
 
+@one_thread()
 def ranked(
     model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, solutions: Sequence[Solution], loss: Loss
 ) -> list[Solution]:

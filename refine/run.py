@@ -1,8 +1,6 @@
 """One refinement against a detector image, from settings to the run folder."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from refine.results import print_geometry, print_table, versions, write_results
 from refine.search import NothingFoundError, describe
 from refine.settings import Settings
 from refine.several import montage
+from refine.threads import SMALL, one_thread
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 
 SEEN_DEG = 1e-3
@@ -62,7 +61,7 @@ def refine(settings: Settings, folder: Path | str) -> dict[str, Any]:
         print_geometry(console, problem.geometry)
     if settings.ckpt_path is None:
         clear(folder)
-    with _threads(problem):
+    with one_thread(problem.model.evaluations < SMALL):
         return drive(Images(problem), folder, console, start)
 
 
@@ -134,14 +133,3 @@ def _files(problem: Problem) -> dict[str, Any]:
     seen = [image.observation for image in problem.images or (problem,)]
     paths, digests = [None if o.path is None else str(o.path) for o in seen], [o.sha256 for o in seen]
     return {"path": paths, "sha256": digests} if problem.images else {"path": paths[0], "sha256": digests[0]}
-
-
-@contextmanager
-def _threads(problem: Problem) -> Iterator[None]:
-    """One thread where the work is too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if problem.model.evaluations < 1 << 22 else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refine.arbitration import AFFORDABLE, Misset, Solution, ranked
+from refine.arbitration import Misset, Solution, ranked
 from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
 from refine.losses import Gaussian
 from refine.model import BraggModel
 from refine.settings import Settings
+from refine.threads import SMALL, one_thread
 from sim_core import Experiment
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
@@ -99,6 +100,7 @@ class Found:
         return Found(kept, self.group, self.report | scores)
 
 
+@one_thread()
 def find_orientation(
     experiment: Experiment,
     observation: Observation,
@@ -194,7 +196,7 @@ def oriented(
         if everywhere:
             raise
         return settings, error.search | {"within_deg": radius, "taken": False}
-    if model.evaluations <= AFFORDABLE and settings.crystal.shape != "tophat":
+    if model.evaluations < SMALL and settings.crystal.shape != "tophat":
         loss = Gaussian(settings.data.readout / settings.data.gain)
         found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss))
     report = found.report | {"wall_s": time.perf_counter() - start}

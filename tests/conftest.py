@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported
 install_import_hook(["sim_core", "refine"], "beartype.beartype")
 
+import refine  # noqa: E402, F401, I001  (before torch: how threads wait)
 import torch  # noqa: E402
 from support import SHARED, tensor  # noqa: E402
 

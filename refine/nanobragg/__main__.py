@@ -5,7 +5,6 @@
     $ python -m refine.nanobragg -cell 100 100 100 90 90 90 -default_F 100 -lambda 1 -N 5 -distance 100 -detpixels 256
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from refine.errors import InputError
 
 from .command import Command
 from .parsing import help_text, parse, read_own
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait are very slow on a busy machine
 
 USAGE = 9
 """Exit status where structure factors or a crystal are missing."""
