@@ -57,8 +57,7 @@ def ranked(
     fits = sorted((_Fit(model, values, observed, s, loss) for s in solutions), key=lambda fit: fit.run(FIRST))
     best = fits[0].loss
     near = [fit for fit in fits if fit.loss - best <= max(BEHIND, SHARE * best)]
-    if len(near) > 1:
-        fits = sorted(fits, key=lambda fit: fit.run(MORE) if fit in near else fit.loss)
+    fits = sorted(fits, key=lambda fit: fit.run(MORE) if fit in near else fit.loss)
     left = max(1.0, fits[0].loss / len(observed))
     top = max(s.score for s in solutions)
     return [fit.solution(top - (fit.loss - fits[0].loss) / left) for fit in fits]

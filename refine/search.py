@@ -89,10 +89,8 @@ class Found:
         return self.solutions[0].misset_deg
 
     def decided(self, better: Callable[[list[Solution]], list[Solution]]) -> "Found":
-        """With those close to the best ranked by something better; those that became one by it count once."""
+        """With those close to the best moved and ranked by something better; those that became one count once."""
         close = [s for s in self.solutions if s.score > CLOSE * self.solutions[0].score][:AT_MOST]
-        if len(close) < 2:
-            return self
         every = better(close) + self.solutions[len(close) :]
         turned = torch.stack([matrix_quaternion(misset_rotation(s.misset_deg)) for s in every])
         kept = [every[row] for row in different_rows(turned, self.group, APART, len(every))]

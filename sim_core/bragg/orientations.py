@@ -111,7 +111,9 @@ def nearest_equivalent(
 
 def in_zone(q: Float[Tensor, "n 4"], group: Float[Tensor, "g 4"]) -> Float[Tensor, "m 4"]:
     """Of each set of equivalent rotations the part that is nearest to none at all."""
-    return q[q[:, 0].abs() >= (q @ (group * group.new_tensor([1.0, -1.0, -1.0, -1.0])).mT).abs().amax(-1) - 1e-12]
+    inverse = (group * group.new_tensor([1.0, -1.0, -1.0, -1.0])).mT
+    parts = q.split(1 << 14)  # all at once would take more memory than a cache holds
+    return torch.cat([p[p[:, 0].abs() >= (p @ inverse).abs().amax(-1) - 1e-12] for p in parts])
 
 
 def lattice_rotations(cell: Float[Tensor, "6"], tolerance: float = 2e-3) -> Int[Tensor, "g 3 3"]:
