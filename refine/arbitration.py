@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from refine.builders import tensor
 from refine.losses import Loss
@@ -21,6 +21,10 @@ FIRST, MORE = 2, 8
 
 BEHIND, SHARE = 30.0, 0.5
 """How far the loss may lie above the best to be close to it: this much, or this share of what the best leaves."""
+
+
+MOVED = {"misset_deg": (1.0, None, None), "mosaic_spread_deg": (0.5, 0.01, 10.0), "scale": (None, 0.0, None)}
+"""What moves: natural step, lowest and highest value."""
 
 
 class Solution(NamedTuple):
@@ -41,11 +45,17 @@ class Solution(NamedTuple):
 
 @one_thread()
 def ranked(
-    model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, solutions: Sequence[Solution], loss: Loss
+    model: BraggModel,
+    values: Mapping[str, Tensor],
+    observed: Tensor,
+    solutions: Sequence[Solution],
+    loss: Loss,
+    background_known: bool = True,
 ) -> list[Solution]:
     """Solutions as the likelihood has them, the best first; differences of their scores are those of the loss.
 
-    Orientation, mosaic spread and scale move; all else stays as it is. Those that fall behind are not followed.
+    Orientation, mosaic spread and scale move, and the background unless it is known; all else stays. Those that fall
+    behind are not followed.
 
     Args:
         model: Of the refinement.
@@ -53,8 +63,11 @@ def ranked(
         observed: Photons of the model's pixels.
         solutions: Where to start.
         loss: A deviance.
+        background_known: Whether the background of ``values`` is to be believed.
     """
-    fits = sorted((_Fit(model, values, observed, s, loss) for s in solutions), key=lambda fit: fit.run(FIRST))
+    free = dict(MOVED) if background_known else MOVED | {"background": (None, 0.0, None)}
+    starts = [_Fit(model, values, observed, s, loss, free) for s in solutions]
+    fits = sorted(starts, key=lambda fit: fit.run(FIRST))
     best = fits[0].loss
     near = [fit for fit in fits if fit.loss - best <= max(BEHIND, SHARE * best)]
     fits = sorted(fits, key=lambda fit: fit.run(MORE) if fit in near else fit.loss)
@@ -67,19 +80,28 @@ class _Fit:
     """A refinement of one solution."""
 
     def __init__(
-        self, model: BraggModel, values: Mapping[str, Tensor], observed: Tensor, start: Solution, loss: Loss
+        self,
+        model: BraggModel,
+        values: Mapping[str, Tensor],
+        observed: Tensor,
+        start: Solution,
+        loss: Loss,
+        free: Mapping[str, tuple[float | None, float | None, float | None]],
     ) -> None:
         spread = torch.full_like(values["mosaic_spread_deg"], start.mosaic_spread_deg)
         moved = {"misset_deg": tensor(start.misset_deg), "mosaic_spread_deg": spread, "scale": tensor(start.scale)}
-        free = {"misset_deg": (1.0, None, None), "mosaic_spread_deg": (0.5, 0.01, 10.0), "scale": (None, 0.0, None)}
         specs = []
         for name, value in {**values, **moved}.items():
             scale, lower, upper = free.get(name, (1.0, None, None))
             specs.append(ParameterSpec(name, value.reshape(-1), scale, name in free, lower, upper))
         self.parameters = Parameters(specs)
         self.module = RefinementModule(model, self.parameters, loss, observed, LevenbergMarquardt)
-        self.optimizer = LevenbergMarquardt([self.parameters.raw[name] for name in self.parameters.free])
-        self.loss = 0.0
+        raw = [self.parameters.raw[name] for name in self.parameters.free]
+        self.optimizer = LevenbergMarquardt(raw)
+        self.module.prepare()
+        settled, loss_there = self.module.settle(self.parameters.vector())
+        nn.utils.vector_to_parameters(settled, raw)
+        self.loss = float(loss_there)
 
     def run(self, steps: int) -> float:
         """A few steps; returns the loss after them."""

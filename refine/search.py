@@ -196,7 +196,8 @@ def oriented(
         return settings, error.search | {"within_deg": radius, "taken": False}
     if model.evaluations < SMALL and settings.crystal.shape != "tophat":
         loss = Gaussian(settings.data.readout / settings.data.gain)
-        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss))
+        known = settings.initial.background != "estimate" and not settings.parameters.background.free
+        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss, known))
     report = found.report | {"wall_s": time.perf_counter() - start}
     if not everywhere:
         report |= {"within_deg": radius, "taken": True}
