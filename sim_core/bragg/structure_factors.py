@@ -24,7 +24,7 @@ def padded_values(structure_factors: StructureFactors) -> Float[Tensor, "n"]:
 
 def nearest_reflection(h: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """The nearest integers; a half is rounded down, as in the reference program."""
-    return torch.ceil(h - 0.5)
+    return (h - 0.5).ceil_()
 
 
 def box_limits(h_min: Int[Tensor, "3"], box: tuple[int, int, int]) -> tuple[Float[Tensor, "3 1 1"], list[int]]:

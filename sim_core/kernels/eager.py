@@ -18,7 +18,7 @@ from .settings import Settings
 # would fault their pages in again in every operation, at three times the cost of the arithmetic.
 torch.empty(16 << 20, dtype=torch.uint8)
 
-TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
+TILE = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Numbers (3 x rows x orientations) that are worked on at a time: a cache's worth on a CPU, enough to fill a GPU."""
 
 
