@@ -124,7 +124,7 @@ def build_image(settings: Settings) -> Problem:
         source.prepare(true_values)
         observation = _simulate(source, true_values, settings)
     model = BraggModel(settings, domains, factors, orientation, observation.pixels(), oversample)
-    settings, searched = oriented(settings, fixed, model, observation)
+    settings, searched = oriented(settings, _given_values(settings, fixed), model, observation)
     if "boxes" in (settings.data.pixels, "boxes" if settings.simulator.background == "planes" else ""):
         observation = _boxed(settings, fixed, model, observation)
     initial = _initial_values(settings, fixed, model, observation)

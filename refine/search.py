@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from refine.arbitration import Misset, Solution, ranked
-from refine.builders import tensor
 from refine.datamodule import Observation
 from refine.errors import RefinementError
 from refine.losses import Gaussian
@@ -159,7 +158,7 @@ def find_orientation(
 
 
 def oriented(
-    settings: Settings, fixed: Mapping[str, Tensor], model: BraggModel, observation: Observation
+    settings: Settings, values: dict[str, Tensor], model: BraggModel, observation: Observation
 ) -> tuple[Settings, dict[str, Any] | None]:
     """Settings whose start is an orientation that was found, where they ask for it, and the report of the search.
 
@@ -168,7 +167,7 @@ def oriented(
 
     Args:
         settings: The configuration.
-        fixed: Values of the parameters that the configuration leaves open.
+        values: Where the parameters start, as far as the configuration says it in numbers.
         model: Makes an experiment of values.
         observation: The image.
 
@@ -180,8 +179,6 @@ def oriented(
     if not everywhere and (radius == 0 or not settings.parameters.misset_deg.free):
         return settings, None
     start = time.perf_counter()
-    words = {n: getattr(settings.initial, n) for n in fixed}
-    values = {n: fixed[n] if v is None or isinstance(v, str) else tensor(v) for n, v in words.items()}
     near = settings.truth.misset_deg if given == "search" else given
     if not everywhere and settings.schedule.when == "far" and overlap(model, values, observation) > FAR:
         return settings, None

@@ -12,7 +12,7 @@ from refine.arbitration import Solution
 from refine.compose import load
 from refine.datamodule import Observation
 from refine.problem import build_problem
-from refine.search import Found, NothingFoundError, describe, find_orientation, oriented
+from refine.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
 from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.orientations import distance, matrix_quaternion, quaternion_matrix, table_rotations
 from sim_core.bragg.sampled import SampledBragg
@@ -67,6 +67,29 @@ def test_the_model_of_the_refinement_decides_where_spots_are_narrow_and_few(seed
     there = matrix_quaternion(xyz_rotation(torch.deg2rad(tensor(settings.initial.misset_deg))))
     assert math.degrees(float(distance(there, q, q.new_tensor([[1.0, 0.0, 0.0, 0.0]])))) < 0.5
     assert report["best_score"] - report["runner_up_score"] > 20
+
+
+def searched(*overrides):
+    """Degrees between the truth and what a search of the small detector finds."""
+    problem = build_problem(
+        load("experiment=mosaic_misset", "data.noise=poisson", "initial.misset_deg=search", *overrides)
+    )
+    settings = problem.settings
+    there, truth = (matrix_quaternion(misset_rotation(s.misset_deg)) for s in (settings.initial, settings.truth))
+    return math.degrees(float(distance(there, truth, truth.new_tensor([[1.0, 0.0, 0.0, 0.0]]))))
+
+
+def test_one_solution_alone_is_refined_too():
+    """The closed form takes this one for settled 0.9 deg away, and sees no other."""
+    crystal = ["crystal.n_cells=20", "truth.misset_deg=[89.21,-4.28,98.71]", "truth.mosaic_domains=2000"]
+    assert searched(*crystal, "beam.fluence=1e29", "seed=9") < 0.1
+
+
+@pytest.mark.parametrize("background", ["flat", "radial"])
+def test_the_background_need_not_be_known(background):
+    unknown = ["initial.background=estimate", "parameters.background.free=true", f"simulator.background={background}"]
+    crystal = ["truth.misset_deg=[25,-33,47]", "truth.mosaic_domains=100", "beam.fluence=1e29"]
+    assert searched(*crystal, *unknown, "truth.background=40") < 0.2
 
 
 def test_solutions_that_become_one_count_once():
