@@ -24,7 +24,7 @@ from refine.settings import Settings
 from refine.several import SeveralImages, join, separate
 from sim_core import StructureFactors
 from sim_core.bragg.background import RADIAL_KNOTS
-from sim_core.bragg.mosaic import domain_rotations
+from sim_core.bragg.mosaic import DomainSample, domain_rotations
 from sim_core.bragg.noise import photon_noise
 from sim_core.rotations import mean_rotation, xyz_angles
 from sim_core.unit_cell import cell_and_orientation
@@ -135,10 +135,11 @@ def build_image(settings: Settings) -> Problem:
     if crystal.shape == "tophat" and not {"scale", "background"} >= set(parameters.free):
         raise required("crystal.shape", "square, round or gauss to refine (a top hat has no slope)", "tophat")
     truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), _spread_out(n, v), strict=True)}
-    means = {"model": _mean_rotation(domains, initial["mosaic_spread_deg"])}
+    blocks = {"model": (settings.simulator.model, domains)}
     if "mosaic_spread_deg" in truth:
-        spread = tensor(truth["mosaic_spread_deg"])
-        means = {"model": _mean_rotation(domains, spread), "data": _mean_rotation(true_domains, spread)}
+        blocks["data"] = (truth_settings.simulator, true_domains)
+    spread = tensor(truth["mosaic_spread_deg"]) if "data" in blocks else initial["mosaic_spread_deg"]
+    means = {whose: _mean_rotation(kind, sample, spread) for whose, (kind, sample) in blocks.items()}
     return Problem(settings, observation, model, parameters, truth, geometry, means, searched)
 
 
@@ -275,7 +276,10 @@ def _spec(settings: Settings, name: str, initial: Tensor) -> ParameterSpec:
     return ParameterSpec(name, initial, choice.scale, free, lower, upper, prior, ties)
 
 
-def _mean_rotation(domains: Any, spread_deg: Tensor) -> list[float]:
+def _mean_rotation(simulator: str, domains: DomainSample, spread_deg: Tensor) -> list[float]:
+    """Angles [deg] about x, y, z by which the blocks are turned on average; the closed form has none."""
+    if simulator == "closed_form":
+        return [0.0, 0.0, 0.0]
     rotations = domain_rotations(domains, torch.deg2rad(spread_deg))
     degrees: list[float] = torch.rad2deg(xyz_angles(mean_rotation(rotations, domains.weights))).tolist()
     return degrees

@@ -4,6 +4,8 @@ import pytest
 import torch
 from support import tensor
 
+from refine.compose import load
+from refine.problem import build_problem
 from sim_core.bragg.mosaic import (
     SIGMA_PER_SPREAD,
     domain_rotations,
@@ -105,3 +107,10 @@ def test_the_best_rule_within_a_budget():
     assert [len(quadrature_domains(n).weights) for n in (1, 6, 7, 30, 1000)] == [1, 1, 7, 25, 187]
     with pytest.raises(ValueError, match="positive"):
         quadrature_domains(0)
+
+
+@pytest.mark.parametrize(("simulator", "turned"), [("sampled", True), ("closed_form", False)])
+def test_only_data_from_blocks_are_turned_by_their_mean(simulator, turned):
+    crystal = ["crystal.shape=gaussian", "truth.mosaic_domains=25"]
+    problem = build_problem(load("experiment=mosaic_misset", *crystal, f"truth.simulator={simulator}"))
+    assert any(problem.mean_rotation_deg["data"]) == turned
