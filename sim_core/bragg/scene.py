@@ -86,11 +86,12 @@ class Image:
         eta = SIGMA_PER_SPREAD * float(crystal.mosaic_spread.mean())
         mosaic = max(math.sqrt(eta**2 + float(swing) / 2), SMALLEST_MOSAIC)
         reach = (3 * LATTICE_POINTS / (4 * math.pi * float(volume(crystal.cell)))) ** (1 / 3)
-        limits = (self.nearest / 2, min(reach, float(self.length.where(self.used, 0).max())))
+        seen = self.length[self.used]
+        limits = (max(self.nearest / 2, float(seen.min()) - self.width), min(reach, float(seen.max())))
         found = visible_reflections(self.basis, self.experiment.structure_factors, limits, crystal.n_cells)
         sigma2 = found.sigma**2 + directions_covariance(beam).trace() / 2
         sigma = (sigma2 + bandwidth_variance(beam) * found.vectors.square().sum(-1)).sqrt()
-        strongest = Reflections(*(x[:STRONGEST] for x in (found.vectors, found.amplitudes, sigma)))
+        strongest = Reflections(found.vectors, found.amplitudes, sigma).strongest(STRONGEST)
         signal = standing_out(self.photons, self.background, self.variance).flatten()
         pixels = Pixels(self.scattering[self.used] @ self.frame.T, signal[self.used], self.width)
         group = table_rotations(self.experiment.structure_factors, crystal.cell)

@@ -43,6 +43,15 @@ class Reflections(NamedTuple):
     amplitudes: Float[Tensor, "n"]
     sigma: Float[Tensor, "n"]
 
+    def strongest(self, count: int) -> "Reflections":
+        """The first ones, without a set of equivalents that ``count`` would cut: equivalent rotations score alike."""
+        if len(self.vectors) <= count:
+            return self
+        length = self.vectors.norm(dim=-1)
+        cut = (self.amplitudes == self.amplitudes[count]) & ((length / length[count] - 1).abs() < 1e-6)
+        cut[count:] = True
+        return Reflections(*(x[~cut] for x in self))
+
 
 def beam_frame(direction: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     """Rows: two unit vectors across the beam and the one along it."""
@@ -109,7 +118,7 @@ def visible_reflections(
     limits: tuple[float, float],
     n_cells: Float[Tensor, "3"],
 ) -> Reflections:
-    """Lattice points with |q| within limits, but for the origin, the strongest first.
+    """Lattice points with |q| within limits, but for the origin, the strongest first, of those the shortest.
 
     Args:
         basis: B, columns a*, b*, c* [1/A].
@@ -127,7 +136,8 @@ def visible_reflections(
     amplitudes = amplitudes_of(factors, hkl)
     sizes = basis / (n_cells * math.sqrt(2 * math.pi))
     sigma = (q @ sizes).norm(dim=-1) / q.norm(dim=-1)
-    order = torch.argsort(amplitudes, descending=True, stable=True)
+    order = length[inside].argsort(stable=True)
+    order = order[amplitudes[order].argsort(descending=True, stable=True)]
     order = order[amplitudes[order] > 0]
     return Reflections(q[order], amplitudes[order], sigma[order])
 
