@@ -1,4 +1,4 @@
-"""Which of a few orientations the model of the refinement itself prefers."""
+"""What the model of the refinement itself says of a few orientations."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from refine.builders import tensor
+from refine.datamodule import Observation
 from refine.losses import Loss
 from refine.model import BraggModel
 from refine.module import RefinementModule
@@ -41,6 +42,17 @@ class Solution(NamedTuple):
     mosaic_spread_deg: float
     scale: float
     score: float
+
+
+@torch.no_grad()
+def overlap(model: BraggModel, values: dict[str, Tensor], observation: Observation) -> float:
+    """Cosine between the spots of a model and what an image has above its background: one where they are alike."""
+    model.prepare(values)
+    observed = observation.observed()
+    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+    excess = observed - (observed / profile).median().clamp_min(0) * profile
+    spots = model.spots(values)
+    return float(spots @ excess / (spots.norm() * excess.norm()).clamp_min(1e-300))
 
 
 @one_thread()

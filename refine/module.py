@@ -132,10 +132,11 @@ class RefinementModule(L.LightningModule):
         sizes = [values[n].numel() for n in names]
         start = torch.cat([values[n].reshape(-1) for n in names])
         now = self.refined()
-        floor = torch.maximum(self.refined.lowest(names), torch.cat([now[n].reshape(-1) for n in names]) * FALL)
+        low, high = self.refined.limits(names)
+        low = torch.maximum(low, torch.cat([now[n].reshape(-1) for n in names]) * FALL)
         moves = [n in self.linear for n, size in zip(names, sizes, strict=True) for _ in range(size)]
-        start, least = torch.maximum(start, floor), self.model.least
-        best, loss = linear_fit(parts, self.observed, start, floor, moves, self.loss, least)
+        start, least = torch.minimum(torch.maximum(start, low), high), self.model.least
+        best, loss = linear_fit(parts, self.observed, start, (low, high), moves, self.loss, least)
         found = dict(zip(names, best.split(sizes), strict=True))
         settled = self.refined.replaced(vector, {n: found[n] for n in self.linear})
         return settled, torch.nan_to_num(loss + self.refined.penalty(self.refined(settled)), nan=torch.inf)

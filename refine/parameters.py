@@ -197,9 +197,10 @@ class Parameters(nn.Module):
             values[name] = value[0] if self.specs[name].is_scalar else value
         return values
 
-    def lowest(self, names: tuple[str, ...]) -> Float[Tensor, "n"]:
-        """Lower bounds of the components of some parameters."""
-        return torch.cat([self._get("lower", name) for name in names])
+    def limits(self, names: tuple[str, ...]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """Lower and upper bounds of the components of some parameters."""
+        low, high = (torch.cat([self._get(side, name) for name in names]) for side in ("lower", "upper"))
+        return low, high
 
     def replaced(self, vector: Float[Tensor, "free"], values: dict[str, Tensor]) -> Float[Tensor, "free"]:
         """The raw vector with other values of some parameters whose components are not tied."""

@@ -136,9 +136,9 @@ def build_image(settings: Settings) -> Problem:
         raise required("crystal.shape", "square, round or gauss to refine (a top hat has no slope)", "tophat")
     truth = {k: float(x) for n, v in known.items() for k, x in zip(labels(n), _spread_out(n, v), strict=True)}
     blocks = {"model": (settings.simulator.model, domains)}
-    if "mosaic_spread_deg" in truth:
+    if "mosaic_spread_deg" in known:
         blocks["data"] = (truth_settings.simulator, true_domains)
-    spread = tensor(truth["mosaic_spread_deg"]) if "data" in blocks else initial["mosaic_spread_deg"]
+    spread = tensor(known["mosaic_spread_deg"]) if "data" in blocks else initial["mosaic_spread_deg"]
     means = {whose: _mean_rotation(kind, sample, spread) for whose, (kind, sample) in blocks.items()}
     return Problem(settings, observation, model, parameters, truth, geometry, means, searched)
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refine.arbitration import Misset, Solution, ranked
+from refine.arbitration import Misset, Solution, overlap, ranked
 from refine.datamodule import Observation
-from refine.errors import RefinementError
+from refine.errors import RefinementError, required
 from refine.losses import Gaussian
 from refine.model import BraggModel
-from refine.settings import Settings
+from refine.settings import Parameter, Settings
 from refine.threads import SMALL, one_thread
 from sim_core import Experiment
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
@@ -173,6 +173,7 @@ def oriented(
 
     Raises:
         NothingFoundError: if nothing was found.
+        InputError: if it lies outside the bounds of the misset.
     """
     given, radius = settings.initial.misset_deg, settings.schedule.capture_deg
     everywhere = given == "search"
@@ -196,28 +197,29 @@ def oriented(
         known = settings.initial.background != "estimate" and not settings.parameters.background.free
         found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss, known))
     report = found.report | {"wall_s": time.perf_counter() - start}
+    allowed = _inside(found.misset_deg, settings.parameters.misset_deg)
     if not everywhere:
-        report |= {"within_deg": radius, "taken": True}
+        report |= {"within_deg": radius, "taken": allowed}
+    if not allowed:
+        if everywhere:
+            raise required("parameters.misset_deg", "bounds that hold what the search found", list(found.misset_deg))
+        return settings, report
     initial = settings.initial.model_copy(update={"misset_deg": found.misset_deg})
     return settings.model_copy(update={"initial": initial}), report
 
 
-@torch.no_grad()
-def overlap(model: BraggModel, values: dict[str, Tensor], observation: Observation) -> float:
-    """Cosine between the spots of a model and what an image has above its background: one where they are alike."""
-    model.prepare(values)
-    observed = observation.observed()
-    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
-    excess = observed - (observed / profile).median().clamp_min(0) * profile
-    spots = model.spots(values)
-    return float(spots @ excess / (spots.norm() * excess.norm()).clamp_min(1e-300))
+def _inside(misset_deg: Misset, limits: Parameter) -> bool:
+    lower = -math.inf if limits.lower is None else limits.lower
+    upper = math.inf if limits.upper is None else limits.upper
+    return all(lower <= angle <= upper for angle in misset_deg)
 
 
 def describe(report: dict[str, Any]) -> str:
     """The one line that is printed."""
     second = report["runner_up_score"]
     if not report.get("taken", True):
-        return f"search within {report['within_deg']:g} deg: nothing found, the start stays"
+        within_bounds = " within the bounds" if report["best_score"] > report["significant_score"] else ""
+        return f"search within {report['within_deg']:g} deg: nothing found{within_bounds}, the start stays"
     kind = f"search within {report['within_deg']:g} deg" if "within_deg" in report else "search"
     close = second is not None and report["best_score"] - second < UNDECIDED
     return (

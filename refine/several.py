@@ -37,8 +37,10 @@ def separate(settings: Settings) -> list[Settings]:
     lists = {field: value for field, value in named.items() if isinstance(value, list)}
     lengths = {field: len(value) for field, value in lists.items()}
     for field, length in lengths.items():
-        if length == 0 or length != max(lengths.values()):
-            raise required(field, f"one value, or one for each of {max(1, *lengths.values())} images", length)
+        if length == 0:
+            raise required(field, "at least one value", "none")
+        if length != max(lengths.values()):
+            raise required(field, f"one value, or one for each of {max(lengths.values())} images", length)
     found = []
     for index in range(max(lengths.values(), default=1)):
         image, frame, phi = (v[index] if isinstance(v, list) else v for v in named.values())

@@ -89,7 +89,7 @@ def scan_grid(scene: Scene, keep: int, near: Ball | None = None) -> tuple[Candid
     """
     every = even_rotations(grid_size(COVERING))
     grid = in_zone(every, scene.group) if near is None else torch.cat([near.centre[None], every[near.holds(every)]])
-    scores = _scores(scene, grid, TOLERANCE)
+    scores = scores_of(scene, grid, TOLERANCE)
     best = scores.topk(min(keep, len(grid)))
     return Candidates(grid[best.indices], best.values), len(grid)
 
@@ -113,7 +113,7 @@ def climb(scene: Scene, candidates: Candidates, finest: float, keep: int) -> tup
         tolerance = max(tolerance / 2, finest)
         for step in (1.6, 0.8):
             tried = quaternion_product(turn(offsets * step * tolerance)[None], here.rotations[:, None]).flatten(0, 1)
-            scores = _scores(scene, tried, tolerance).view(-1, len(offsets))
+            scores = scores_of(scene, tried, tolerance).view(-1, len(offsets))
             scored += len(tried)
             best = scores.max(1)
             rows = torch.arange(len(scores)) * len(offsets) + best.indices
@@ -147,7 +147,8 @@ def with_twins(candidates: Candidates, beam: Float[Tensor, "3"], count: int) -> 
     return torch.cat([candidates.rotations, quaternion_product(half, candidates.rotations[:count])])
 
 
-def _scores(scene: Scene, rotations: Float[Tensor, "n 4"], tolerance: float) -> Float[Tensor, "n"]:
+def scores_of(scene: Scene, rotations: Float[Tensor, "n 4"], tolerance: float) -> Float[Tensor, "n"]:
+    """How well orientations agree with the map of an image: :func:`match` with the map made for the tolerance [rad]."""
     sigma = float(scene.reflections.sigma.mean())
     rings = ring_map(scene.pixels, tolerance, sigma)
     turned = scene.frame @ quaternion_matrix(rotations)

@@ -109,8 +109,11 @@ def test_the_best_rule_within_a_budget():
         quadrature_domains(0)
 
 
-@pytest.mark.parametrize(("simulator", "turned"), [("sampled", True), ("closed_form", False)])
-def test_only_data_from_blocks_are_turned_by_their_mean(simulator, turned):
-    crystal = ["crystal.shape=gaussian", "truth.mosaic_domains=25"]
+@pytest.mark.parametrize(
+    ("simulator", "spread", "turned"),
+    [("sampled", "0.8", True), ("closed_form", "0.8", False), ("sampled", "[0.5,0.8,1.1]", True)],
+)
+def test_only_data_from_blocks_are_turned_by_their_mean(simulator, spread, turned):
+    crystal = ["crystal.shape=gaussian", "truth.mosaic_domains=25", f"truth.mosaic_spread_deg={spread}"]
     problem = build_problem(load("experiment=mosaic_misset", *crystal, f"truth.simulator={simulator}"))
     assert any(problem.mean_rotation_deg["data"]) == turned

@@ -266,7 +266,7 @@ class TwoCurves(nn.Module):
         return self.parts(values) @ torch.stack([values["scale"], values["background"]])
 
 
-def two_curves(loss, noise: bool = True) -> RefinementModule:
+def two_curves(loss, noise: bool = True, highest: float | None = None) -> RefinementModule:
     truth = {"mosaic_spread_deg": tensor(1.3), "scale": tensor(500.0), "background": tensor(20.0)}
     observed = TwoCurves()(truth)
     if noise:
@@ -274,7 +274,7 @@ def two_curves(loss, noise: bool = True) -> RefinementModule:
     specs = [
         ParameterSpec("mosaic_spread_deg", tensor([0.4]), scale=0.5, free=True, lower=0.01),
         ParameterSpec("scale", tensor([20.0]), scale=None, free=True, lower=0.0),
-        ParameterSpec("background", tensor([1.0]), scale=None, free=True, lower=0.0),
+        ParameterSpec("background", tensor([1.0]), scale=None, free=True, lower=0.0, upper=highest),
     ]
     return RefinementModule(TwoCurves(), Parameters(specs), loss, observed, LevenbergMarquardt)
 
@@ -290,6 +290,15 @@ def test_eliminating_the_linear_parameters_leaves_no_slope_in_them(loss):
     torch.testing.assert_close(value, equations.loss)
     size = (equations.curvature.diagonal() * equations.loss).sqrt()
     assert float((equations.gradient[1:] / size[1:]).abs().max()) < 1e-4
+
+
+def test_a_bound_of_one_linear_parameter_moves_the_other():
+    module = two_curves(Gaussian(), highest=3.0)
+    settled, value = module.settle(module.refined.vector())
+    assert float(module.refined(settled)["background"]) == pytest.approx(3.0)
+    nudge = tensor([0.0, 1.0, 0.0])
+    for step in (-0.1, 0.1):
+        assert module.loss_at(settled + step * nudge) > value
 
 
 def test_a_linear_parameter_that_is_frozen_or_restrained_is_not_eliminated():

@@ -11,11 +11,20 @@ from support import tensor
 from refine.arbitration import Solution
 from refine.compose import load
 from refine.datamodule import Observation
+from refine.errors import InputError
 from refine.problem import build_problem
 from refine.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
 from sim_core.bragg.mosaic import random_domains
-from sim_core.bragg.orientations import distance, matrix_quaternion, quaternion_matrix, table_rotations
+from sim_core.bragg.orientations import (
+    distance,
+    matrix_quaternion,
+    quaternion_matrix,
+    quaternion_product,
+    table_rotations,
+)
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.bragg.scene import Image
+from sim_core.bragg.search import TOLERANCE, scores_of
 from sim_core.rotations import xyz_angles, xyz_rotation
 
 
@@ -90,6 +99,36 @@ def test_the_background_need_not_be_known(background):
     unknown = ["initial.background=estimate", "parameters.background.free=true", f"simulator.background={background}"]
     crystal = ["truth.misset_deg=[25,-33,47]", "truth.mosaic_domains=100", "beam.fluence=1e29"]
     assert searched(*crystal, *unknown, "truth.background=40") < 0.2
+
+
+@pytest.mark.parametrize("panel", ["detector.beam_center_mm=[12.8,12.8]", "detector.beam_center_mm=[12.8,-5]"])
+def test_more_reflections_than_are_looked_at_and_a_beam_beside_the_panel(panel):
+    crystal = ["detector.convention=xds", "truth.misset_deg=[50,20,-60]", "truth.mosaic_domains=25"]
+    assert searched(*crystal, "detector.pixels=[256,256]", panel, "beam.fluence=1e30") < 0.2
+
+
+def test_equivalent_orientations_score_alike():
+    problem = build_problem(load("experiment=mosaic_misset", "detector.pixels=[256,256]", "detector.distance_mm=60"))
+    experiment = problem.model.experiment({k: v.detach() for k, v in problem.parameters().items()})
+    photons = torch.from_numpy(problem.observation.photons).double()
+    seen = Image(experiment, photons, torch.from_numpy(problem.observation.used), 0.0).scene()
+    assert 1900 < len(seen.reflections.vectors) < 2000  # some were left out, and those in whole sets
+    truth = matrix_quaternion(misset_rotation(problem.settings.truth.misset_deg))
+    scores = scores_of(seen, quaternion_product(truth[None], seen.group), TOLERANCE)
+    assert float(scores.max() - scores.min()) < 0.01 * float(scores.abs().max())
+
+
+@pytest.mark.parametrize(("start", "radius"), [("search", 0), ("[0,0,0]", 15)])
+def test_a_search_heeds_bounds(start, radius):
+    given = ["experiment=mosaic_misset", "truth.mosaic_domains=25", f"initial.misset_deg={start}"]
+    given += ["parameters.misset_deg.upper=4", f"schedule.capture_deg={radius}", "schedule.when=always"]
+    if start == "search":
+        with pytest.raises(InputError, match="bounds that hold what the search found"):
+            build_problem(load(*given))
+    else:
+        problem = build_problem(load(*given))
+        assert problem.settings.initial.misset_deg == (0.0, 0.0, 0.0)
+        assert describe(problem.search) == "search within 15 deg: nothing found within the bounds, the start stays"
 
 
 def test_solutions_that_become_one_count_once():
