@@ -96,9 +96,11 @@ class ParameterSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(labels(self.name)))
         object.__setattr__(self, "is_scalar", not COMPONENTS[self.name])
-        for bound, ok in ((self.lower, self.initial.ge), (self.upper, self.initial.le)):
+        sides = {"lower": ("least", self.initial.ge), "upper": ("most", self.initial.le)}
+        for side, (word, ok) in sides.items():
+            bound = getattr(self, side)
             if bound is not None and not bool(ok(bound).all()):
-                limits = f"a value of at {'least' if ok == self.initial.ge else 'most'} {bound}"
+                limits = f"at {word} parameters.{self.name}.{side}={bound:g} in every component"
                 raise required(f"initial.{self.name}", limits, self.initial.tolist())
 
 
