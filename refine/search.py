@@ -20,6 +20,7 @@ from sim_core import Experiment
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
+from sim_core.bragg.sampled import SampledBragg
 from sim_core.bragg.scene import Image
 from sim_core.bragg.search import Ball, Candidates, Fits, Scene, climb, different, different_rows, scan_grid, with_twins
 from sim_core.bragg.search_fit import Fit
@@ -87,9 +88,11 @@ class Found:
         """The best."""
         return self.solutions[0].misset_deg
 
-    def decided(self, better: Callable[[list[Solution]], list[Solution]]) -> "Found":
+    def decided(self, better: Callable[[list[Solution]], list[Solution]], even_alone: bool = True) -> "Found":
         """With those close to the best moved and ranked by something better; those that became one count once."""
         close = [s for s in self.solutions if s.score > CLOSE * self.solutions[0].score][:AT_MOST]
+        if len(close) == 1 and not even_alone:
+            return self
         every = better(close) + self.solutions[len(close) :]
         turned = torch.stack([matrix_quaternion(misset_rotation(s.misset_deg)) for s in every])
         kept = [every[row] for row in different_rows(turned, self.group, APART, len(every))]
@@ -195,7 +198,8 @@ def oriented(
     if model.evaluations < SMALL and settings.crystal.shape != "tophat":
         loss = Gaussian(settings.data.readout / settings.data.gain)
         known = settings.initial.background != "estimate" and not settings.parameters.background.free
-        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss, known))
+        other = isinstance(model.simulator, SampledBragg)  # the closed form was fitted already
+        found = found.decided(lambda close: ranked(model, values, observation.observed(), close, loss, known), other)
     report = found.report | {"wall_s": time.perf_counter() - start}
     allowed = _inside(found.misset_deg, settings.parameters.misset_deg)
     if not everywhere:
