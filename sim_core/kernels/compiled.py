@@ -28,6 +28,9 @@ PARTS = 16
 LARGEST_SUMS = 1 << 22
 """Numbers that the gradients of all parts may take."""
 
+REACH = 20.0
+"""Largest N h of a lane from the middle of its group, if single precision is to find how far reflections are."""
+
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -150,7 +153,10 @@ def _length(s: Tensor | PixelRays) -> int:
 
 def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattice:
     box = [tuple(float(n) for n in numbers) for numbers in (settings.h_min.tolist(), settings.box)]
-    return Lattice(_array(a.reshape(len(a), 9)), _array(w, settings.dtype), _array(values), settings.default, *box)
+    turns = a.reshape(len(a), 9)
+    return Lattice(
+        _array(turns), _array(turns, settings.dtype), _array(w, settings.dtype), _array(values), settings.default, *box
+    )
 
 
 def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
@@ -174,6 +180,9 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
         constants=numbers((2.0, 4.0)),
         guard=numbers((1e-12, 1.0)),
         degree=degree,
+        odd=all(v % 2 == 1 for v in n),
+        reach=REACH / max(n) if settings.dtype == torch.float32 else 0.0,
+        edge=numbers((0.5 - 1e-6 * REACH / max(n), 1.0, 0.0)),
     )
 
 

@@ -24,6 +24,9 @@ from .compiling import lane_sum as lanes
 LANES = 256
 """Pixels or rows that are worked on at a time."""
 
+BLOCK = 32
+"""Lanes whose amplitudes are fetched and profiles computed together, so that neither waits for the other."""
+
 LARGEST_POLYNOMIAL = 12
 """Largest whole N for which the derivative goes through the polynomial in 2 cos(2 pi x)."""
 
@@ -31,9 +34,14 @@ SHORT, LONG = 2, LARGEST_POLYNOMIAL // 2 - 1
 """Degrees of the polynomial: up to N = 6, for which values go through it, too, and up to the largest."""
 
 _T = LANES
-F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK = (k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16))
-WORKSPACE = 19 * LANES
-"""Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S."""
+F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK, OFFSET, ORIGIN = (
+    k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16, 19, 22)
+)
+WORKSPACE = 23 * LANES
+"""Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S.
+
+OFFSET and ORIGIN belong to :func:`sim_core.kernels.nearest.near`.
+"""
 
 
 @lanes
@@ -52,10 +60,10 @@ def _guarded(x, y, n, tiny):
 
 
 @lanes
-def values(x, n, sine, tiny):
+def values(x, n, sine, tiny, first):
     """The squared product of the three grating functions."""
     n0, n1, n2 = n
-    for i in range(_T):
+    for i in range(first, first + BLOCK):
         x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
         y0, y1, y2 = n0 * x0, n1 * x1, n2 * x2
         y0, y1, y2 = y0 - np.rint(y0), y1 - np.rint(y1), y2 - np.rint(y2)
@@ -83,10 +91,10 @@ def _grating(x, y, k, n, t, b, p, inverse, sine, slope):
 
 
 @lanes
-def slopes(x, n, sine, slope, tiny, one):
+def slopes(x, n, sine, slope, tiny, one, first):
     """Value, slopes in x and in N of the squared product, for any N."""
     n0, n1, n2 = n
-    for i in range(_T):
+    for i in range(first, first + BLOCK):
         x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
         k0, k1, k2 = np.rint(n0 * x0), np.rint(n1 * x1), np.rint(n2 * x2)
         y0, y1, y2 = n0 * x0 - k0, n1 * x1 - k1, n2 * x2 - k2
@@ -107,11 +115,11 @@ def slopes(x, n, sine, slope, tiny, one):
 
 
 @lanes
-def polynomial_values(x, q, sine, constants):
+def polynomial_values(x, q, sine, constants, first):
     """The squared product of the three grating functions, for small whole N."""
     two, four = constants
     q0, q1, q2 = q
-    for i in range(_T):
+    for i in range(first, first + BLOCK):
         s0, s1, s2 = _sine(x[i], sine), _sine(x[i + _T], sine), _sine(x[i + 2 * _T], sine)
         t0, t1, t2 = two - four * (s0 * s0), two - four * (s1 * s1), two - four * (s2 * s2)
         ratio = _series(t0, q0[2:]) * _series(t1, q1[2:]) * _series(t2, q2[2:])
@@ -136,13 +144,46 @@ def _polynomial_grating(x, q, dq, sine, cosine, constants):
 
 
 @lanes
-def polynomial_slopes(x, q, dq, sine, cosine, constants):
+def polynomial_slopes(x, q, dq, sine, cosine, constants, first):
     """Slopes in x of the squared product, for small whole N."""
-    for i in range(_T):
+    for i in range(first, first + BLOCK):
         v0, d0 = _polynomial_grating(x[i], q[0], dq[0], sine, cosine, constants)
         v1, d1 = _polynomial_grating(x[i + _T], q[1], dq[1], sine, cosine, constants)
         v2, d2 = _polynomial_grating(x[i + 2 * _T], q[2], dq[2], sine, cosine, constants)
         x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = d0 * (v1 * v2), v0 * d1 * v2, v0 * v1 * d2
+
+
+@lanes
+def odd_values(x, q, sine, constants, first):
+    """The same as :func:`polynomial_values` where every N is odd: a third less work for value and slopes."""
+    two, four = constants
+    q0, q1, q2 = q
+    for i in range(first, first + BLOCK):
+        s0, s1, s2 = _sine(x[i], sine), _sine(x[i + _T], sine), _sine(x[i + 2 * _T], sine)
+        t0, t1, t2 = two - four * (s0 * s0), two - four * (s1 * s1), two - four * (s2 * s2)
+        ratio = _series(t0, q0) * _series(t1, q1) * _series(t2, q2)
+        x[VALUE + i] = ratio * ratio
+
+
+@lanes
+def _odd_grating(x, q, dq, sine, cosine, constants):
+    """One axis of a small odd N: Q(t), and the slope of Q^2 in x divided by Q."""
+    two, four = constants
+    s = _sine(x, sine)
+    t = two - four * (s * s)
+    return _series(t, q), _series(t, dq) * (s * _series(x * x, cosine))
+
+
+@lanes
+def odd_slopes(x, q, dq, sine, cosine, constants, first):
+    """The same as :func:`polynomial_slopes` where every N is odd."""
+    for i in range(first, first + BLOCK):
+        r0, d0 = _odd_grating(x[i], q[0], dq[0], sine, cosine, constants)
+        r1, d1 = _odd_grating(x[i + _T], q[1], dq[1], sine, cosine, constants)
+        r2, d2 = _odd_grating(x[i + 2 * _T], q[2], dq[2], sine, cosine, constants)
+        r12, r02, r01 = r1 * r2, r0 * r2, r0 * r1
+        ratio = r0 * r12
+        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = ratio * d0 * r12, ratio * d1 * r02, ratio * d2 * r01
 
 
 @lanes

@@ -14,6 +14,7 @@ from .compiling import entry
 from .compiling import lane_sum as lanes
 from .lanes import (
     BACK,
+    BLOCK,
     CELLS,
     F2,
     LANES,
@@ -27,12 +28,28 @@ from .lanes import (
     add_rotation,
     add_values,
     add_weight_and_cells,
+    odd_slopes,
+    odd_values,
     polynomial_slopes,
     polynomial_values,
     slopes,
     values,
 )
-from .nearest import ROWS, SPAN, bounds, indices, indices_within, look_up, look_up_within, within
+from .nearest import (
+    PLACES,
+    ROWS,
+    SPAN,
+    bounds,
+    close,
+    fetch,
+    indices,
+    indices_within,
+    near,
+    offsets,
+    square,
+    square_within,
+    within,
+)
 from .scattering import FACTOR, fill, scatter
 
 _T = LANES
@@ -40,9 +57,10 @@ _Q = SHORT + 3
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9] and weights; |F| of a box with its lowest indices and size, and of all others."""
+    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box, and of all others."""
 
     orientations: Any
+    coarse: Any
     weights: Any
     amplitudes: Any
     default: float
@@ -63,6 +81,9 @@ class Profile(NamedTuple):
         constants: 2, 4.
         guard: Distance that counts as zero, and one.
         degree: Largest degree of the polynomials, as they are used; zero for none.
+        odd: Whether all N are odd.
+        reach: How far from the middle of its group a lane may be (in indices) to be found in the precision of the sum.
+        edge: Distance from which on they are found again in double precision, one and zero.
     """
 
     n: Any
@@ -74,6 +95,9 @@ class Profile(NamedTuple):
     constants: Any
     guard: Any
     degree: int
+    odd: bool
+    reach: float
+    edge: Any
 
 
 @lanes
@@ -93,37 +117,88 @@ def _nine(table, m):
 
 
 @lanes
-def _meet(lattice, m, s, span, place, x):
-    """Distances and squared amplitudes of the lanes at one orientation."""
+def _prepare(rays, profile, wave, s, span, x):
+    """Scattering vectors of the lanes and how far they reach."""
+    if len(rays.rows) == 0:
+        scatter(rays, rays.waves[wave], s)
+    bounds(s, span)
+    if profile.reach > 0.0:
+        offsets(s, span, x)
+
+
+@lanes
+def _meet(lattice, profile, m, s, span, place, x):
+    """Distances of the lanes at one orientation, and where the amplitudes stand; whether all are in the box."""
     a = _nine(lattice.orientations, m)
-    if len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size):
-        indices_within(s, a, lattice.low, lattice.size, place, x)
-        if len(lattice.amplitudes) > 1:
-            look_up_within(lattice.amplitudes, place, s, x)
-    else:
+    inside = len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size)
+    if not inside:
         indices(s, a, lattice.low, lattice.size, place, x)
-        look_up(lattice.amplitudes, lattice.default, place, s, x)
+    elif not close(span, a, profile.reach) or near(
+        s, a, _nine(lattice.coarse, m), lattice.low, lattice.size, profile.edge, place, x
+    ):
+        indices_within(s, a, lattice.low, lattice.size, place, x)
+    return inside
 
 
 @lanes
-def _evaluate(profile, x):
-    if profile.degree == SHORT:
-        q0, q1, q2 = profile.q
-        polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants)
+def _fetch(lattice, place, s, first):
+    if len(lattice.amplitudes) > 1:
+        fetch(lattice.amplitudes, place, s, first)
+
+
+@lanes
+def _square(lattice, inside, place, s, x):
+    if not inside:
+        square(lattice.default, place, s, x)
+    elif len(lattice.amplitudes) > 1:
+        square_within(s, x)
+
+
+@lanes
+def _evaluate(lattice, profile, m, s, span, place, x):
+    """Squared amplitudes and profiles of the lanes at one orientation."""
+    inside = _meet(lattice, profile, m, s, span, place, x)
+    q0, q1, q2 = profile.q
+    if profile.degree == SHORT and profile.odd:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            odd_values(x, (q0[2:_Q], q1[2:_Q], q2[2:_Q]), profile.sine, profile.constants, first)
+    elif profile.degree == SHORT:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants, first)
     else:
-        values(x, profile.n, profile.sine, profile.guard[0])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            values(x, profile.n, profile.sine, profile.guard[0], first)
+    _square(lattice, inside, place, s, x)
 
 
 @lanes
-def _differentiate(profile, x):
-    if profile.degree == SHORT:
-        (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
-        q, dq = (q0[:_Q], q1[:_Q], q2[:_Q]), (d0[:SHORT], d1[:SHORT], d2[:SHORT])
-        polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants)
+def _differentiate(lattice, profile, m, s, span, place, x):
+    """The same with slopes; the values where a general N needs them."""
+    inside = _meet(lattice, profile, m, s, span, place, x)
+    (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
+    dq = (d0[:SHORT], d1[:SHORT], d2[:SHORT])
+    if profile.degree == SHORT and profile.odd:
+        bare = (q0[2:_Q], q1[2:_Q], q2[2:_Q])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            odd_slopes(x, bare, dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree == SHORT:
+        q = (q0[:_Q], q1[:_Q], q2[:_Q])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants, first)
     elif profile.degree > 0:
-        polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants)
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants, first)
     else:
-        slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1], first)
+    _square(lattice, inside, place, s, x)
 
 
 @lanes
@@ -136,7 +211,7 @@ def _constant(lattice, x):
 @entry
 def image(rays, lattice, profile, start, stop, out):
     """Write the sum of pixels or rows from ``start`` to ``stop``."""
-    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
     _constant(lattice, x)
     total = np.zeros(_T)
@@ -144,13 +219,10 @@ def image(rays, lattice, profile, start, stop, out):
         fill(rays, begin, stop, s)
         total[:] = 0.0
         for wave in range(len(rays.waves)):
-            if len(rays.rows) == 0:
-                scatter(rays, rays.waves[wave], s)
-            bounds(s, span)
+            _prepare(rays, profile, wave, s, span, x)
             x[SUM : SUM + _T] = 0
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, span, place, x)
-                _evaluate(profile, x)
+                _evaluate(lattice, profile, m, s, span, place, x)
                 add_values(x, lattice.weights[m])
             for i in range(_T):
                 total[i] += s[FACTOR + i] * x[SUM + i]
@@ -180,16 +252,14 @@ def _add_back(a, weight, x):
 @entry
 def gradient(rays, lattice, profile, start, stop, upstream, out, back):
     """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if wanted."""
-    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
     _constant(lattice, x)
     for begin in range(start, stop, _T):
         fill(rays, begin, stop, s)
         count = min(_T, stop - begin)
         for wave in range(len(rays.waves)):
-            if len(rays.rows) == 0:
-                scatter(rays, rays.waves[wave], s)
-            bounds(s, span)
+            _prepare(rays, profile, wave, s, span, x)
             _load(s, x)
             x[UPSTREAM : UPSTREAM + _T] = 0
             x[BACK : BACK + 3 * _T] = 0
@@ -197,8 +267,7 @@ def gradient(rays, lattice, profile, start, stop, upstream, out, back):
             for i in range(count):
                 x[UPSTREAM + i] = part[i] * s[FACTOR + i]
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, span, place, x)
-                _differentiate(profile, x)
+                _differentiate(lattice, profile, m, s, span, place, x)
                 add_rotation(x, lattice.weights[m], m, out)
                 if profile.degree == 0:
                     add_weight_and_cells(x, lattice.weights[m], m, out)
@@ -234,7 +303,7 @@ def _add_other_tangents(x, weight, d_weight, d_n, first, t):
 @entry
 def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n, out):
     """Write the change [directions, rows] along each direction of orientations, weights and N."""
-    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(_T, np.int32)
+    s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
     _constant(lattice, x)
     count = len(d_orientations)
@@ -245,14 +314,11 @@ def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n
             for i in range(min(_T, stop - begin)):
                 out[d, begin + i] = 0.0
         for wave in range(len(rays.waves)):
-            if len(rays.rows) == 0:
-                scatter(rays, rays.waves[wave], s)
-            bounds(s, span)
+            _prepare(rays, profile, wave, s, span, x)
             _load(s, x)
             t[:] = 0
             for m in range(len(lattice.weights)):
-                _meet(lattice, m, s, span, place, x)
-                _differentiate(profile, x)
+                _differentiate(lattice, profile, m, s, span, place, x)
                 for d in range(count):
                     _add_tangent(x, lattice.weights[m], _nine(d_orientations[d], m), d * _T, t)
                     if profile.degree == 0:

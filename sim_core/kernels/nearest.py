@@ -4,15 +4,22 @@
 import numpy as np
 
 from .compiling import lane_sum as lanes
-from .lanes import F2, LANES
+from .lanes import BLOCK, F2, LANES, OFFSET, ORIGIN
 
 _T = LANES
-AMPLITUDE, ROWS = 6 * LANES, 7 * LANES
+GROUP = 64
+"""Lanes whose distances are found from a common origin."""
+
+_GROUPS = LANES // GROUP
+AMPLITUDE, _MIDDLE, ROWS = 6 * LANES, 7 * LANES, 7 * LANES + 3 * _GROUPS
 """Where amplitudes stand behind the scattering vectors and pixels, and how many numbers that makes."""
 
+_OUTSIDE, _ORIGIN, PLACES = LANES, 2 * LANES, 2 * LANES + _GROUPS
+"""Where it stands which lanes are outside the box, and where the blocks begin in the table."""
+
 _STRIDE = 32
-_LEAST, _MOST, SPAN = 6, 6 + _STRIDE, 6 + 2 * _STRIDE
-"""Numbers that :func:`bounds` needs: its results are the first six."""
+_LEAST, _MOST, SPAN = 9, 9 + _STRIDE, 9 + 2 * _STRIDE
+"""Numbers that :func:`bounds` and :func:`offsets` need: their results are the first nine."""
 
 
 @lanes
@@ -35,6 +42,37 @@ def bounds(s, span):
 
 
 @lanes
+def offsets(s, span, x):
+    """Scattering vectors from the middle of their group, in the precision of the sum, and the largest components."""
+    for j in range(3):
+        for b in range(_GROUPS):
+            first = j * _T + b * GROUP
+            middle = 0.5 * (s[first] + s[first + GROUP - 1])
+            s[_MIDDLE + j * _GROUPS + b] = middle
+            for i in range(GROUP):
+                x[OFFSET + first + i] = s[first + i] - middle
+        for i in range(_STRIDE):
+            most = abs(x[OFFSET + j * _T + i])
+            for k in range(_STRIDE, _T, _STRIDE):
+                most = max(most, abs(x[OFFSET + j * _T + k + i]))
+            span[_MOST + i] = most
+        most = span[_MOST]
+        for i in range(1, _STRIDE):
+            most = max(most, span[_MOST + i])
+        span[6 + j] = most
+
+
+@lanes
+def close(span, a, reach):
+    """Whether the lanes of each group are within ``reach`` of its middle, in each index."""
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
+    inside = reach > 0.0
+    for row in ((a00, a01, a02), (a10, a11, a12), (a20, a21, a22)):
+        inside = inside and abs(row[0]) * span[6] + abs(row[1]) * span[7] + abs(row[2]) * span[8] <= reach
+    return inside
+
+
+@lanes
 def within(span, a, low, size):
     """Whether the nearest reflections of all lanes are sure to be in the box."""
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
@@ -52,7 +90,7 @@ def within(span, a, low, size):
 
 @lanes
 def indices(s, a, low, size, place, x):
-    """Distance to the nearest reflection, and where its amplitude stands in the table: -1 outside."""
+    """Distance to the nearest reflection, where the nearest one in the box stands in the table, and if they differ."""
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
     (l0, l1, l2), (n0, n1, n2) = low, size
     for i in range(_T):
@@ -64,10 +102,8 @@ def indices(s, a, low, size, place, x):
         x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
         p, q, r = h0 - l0, k0 - l1, q0 - l2
         p_in, q_in, r_in = min(max(p, 0.0), n0 - 1.0), min(max(q, 0.0), n1 - 1.0), min(max(r, 0.0), n2 - 1.0)
-        at = (p_in * n1 + q_in) * n2 + r_in
-        at = at if p == p_in else -1.0
-        at = at if q == q_in else -1.0
-        place[i] = np.int32(at if r == r_in else -1.0)
+        place[i] = np.int32((p_in * n1 + q_in) * n2 + r_in)
+        place[_OUTSIDE + i] = np.int32(abs(p - p_in) + abs(q - q_in) + abs(r - r_in))
 
 
 @lanes
@@ -87,23 +123,60 @@ def indices_within(s, a, low, size, place, x):
 
 
 @lanes
-def look_up_within(amplitudes, place, s, x):
-    """Squared amplitudes where every reflection is in the box; fetched first, since vectors can do all but that."""
-    for i in range(_T):
+def fetch(amplitudes, place, s, first):
+    """Amplitudes of a block of lanes; one by one, since vectors can do all but that."""
+    for i in range(first, first + BLOCK):
         s[AMPLITUDE + i] = amplitudes[np.uint32(place[i])]
-    _square(s, x)
 
 
 @lanes
-def look_up(amplitudes, default, place, s, x):
-    """Squared amplitudes, that of ``default`` where there is no place."""
-    for i in range(_T):
-        s[AMPLITUDE + i] = default if place[i] < 0 else amplitudes[np.uint32(max(place[i], 0))]
-    _square(s, x)
-
-
-@lanes
-def _square(s, x):
+def square_within(s, x):
+    """Squared amplitudes where every reflection is in the box."""
     for i in range(_T):
         F = s[AMPLITUDE + i]
         x[F2 + i] = F * F
+
+
+@lanes
+def square(default, place, s, x):
+    """Squared amplitudes, that of ``default`` outside."""
+    for i in range(_T):
+        F = default if place[_OUTSIDE + i] else s[AMPLITUDE + i]
+        x[F2 + i] = F * F
+
+
+@lanes
+def near(s, a, coarse, low, size, edge, place, x):
+    """The same as :func:`indices_within`, in the precision of the sum from the middles of the groups on.
+
+    Returns whether any lane is so near to the middle between two reflections that this cannot tell which is nearer.
+    """
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
+    _, n1, n2 = size
+    first = (low[0] * n1 + low[1]) * n2 + low[2]
+    for b in range(_GROUPS):
+        u, v, w = s[_MIDDLE + b], s[_MIDDLE + _GROUPS + b], s[_MIDDLE + 2 * _GROUPS + b]
+        h = a00 * u + a01 * v + a02 * w
+        k = a10 * u + a11 * v + a12 * w
+        l = a20 * u + a21 * v + a22 * w
+        h0, k0, l0 = np.rint(h), np.rint(k), np.rint(l)
+        x[ORIGIN + b], x[ORIGIN + _GROUPS + b], x[ORIGIN + 2 * _GROUPS + b] = h - h0, k - k0, l - l0
+        place[_ORIGIN + b] = np.int32((h0 * n1 + k0) * n2 + l0 - first)
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = coarse
+    m1, m2 = np.int32(n1 * n2), np.int32(n2)
+    for b in range(_GROUPS):
+        h_b, k_b, l_b = x[ORIGIN + b], x[ORIGIN + _GROUPS + b], x[ORIGIN + 2 * _GROUPS + b]
+        at = place[_ORIGIN + b]
+        for i in range(b * GROUP, (b + 1) * GROUP):
+            u, v, w = x[OFFSET + i], x[OFFSET + _T + i], x[OFFSET + 2 * _T + i]
+            h = h_b + a00 * u + a01 * v + a02 * w
+            k = k_b + a10 * u + a11 * v + a12 * w
+            l = l_b + a20 * u + a21 * v + a22 * w
+            h0, k0, l0 = np.rint(h), np.rint(k), np.rint(l)
+            x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - l0
+            place[i] = at + np.int32(h0) * m1 + np.int32(k0) * m2 + np.int32(l0)
+    most, one, zero = edge
+    doubtful = zero
+    for i in range(_T):
+        doubtful += one if max(max(abs(x[i]), abs(x[i + _T])), abs(x[i + 2 * _T])) > most else zero
+    return doubtful > zero
