@@ -33,7 +33,7 @@ class FindContacts(L.Callback):
             module.model.model.rebuild(values["xyz"])
 
 
-def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
+def refine_map(settings: Settings, folder: Path | str) -> dict[str, Any]:
     """Refine and leave everything in ``folder``.
 
     Args:
@@ -47,7 +47,7 @@ def refine_map(settings: Settings, folder: Path) -> dict[str, Any]:
         InputError: before anything runs.
         RefinementError: if the refinement cannot go on; results.json then says why.
     """
-    start = time.perf_counter()
+    start, folder = time.perf_counter(), Path(folder)
     driver.quiet()
     torch.manual_seed(settings.seed)
     console = Console()

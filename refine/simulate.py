@@ -9,9 +9,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from refine.compose import CONFIGS
+from refine.collector import imports_stay, leave
 from refine.errors import InputError, RefinementError
 from refine.train import _forget, _one_line
+
+with imports_stay():
+    from refine.compose import CONFIGS
 
 _failures: list[str] = []
 
@@ -29,13 +32,12 @@ def _run(config: DictConfig) -> None:
 
 
 def _simulate(config: DictConfig) -> None:
-    from refine.settings import validate
-
+    with imports_stay():
+        from refine.settings import validate
+        from refine.simulation import simulate
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
-    from refine.simulation import simulate
-
     print(f"wrote {simulate(settings)}")
 
 
@@ -52,4 +54,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        leave()

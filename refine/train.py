@@ -15,9 +15,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from refine.compose import CONFIGS
+from refine.collector import imports_stay, leave
 from refine.errors import RefinementError
 from refine.paths import REPOSITORY
+
+with imports_stay():
+    from refine.compose import CONFIGS
 
 trace_wanted = "HYDRA_FULL_ERROR" in os.environ
 """Whether the user asked for tracebacks."""
@@ -52,7 +55,8 @@ def _report(hydra_config: Any, message: str, status: int) -> None:
 
 
 def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
-    from refine.settings import validate
+    with imports_stay():
+        from refine.settings import validate
 
     if clear_first:
         from refine.driver import clear
@@ -61,13 +65,11 @@ def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
-    if settings.model.path is not None:
-        from refine.diffuse_run import refine_map
-
-        refine_map(settings, folder)
-        return
-    from refine.run import refine
-
+    with imports_stay():
+        if settings.model.path is None:
+            from refine.run import refine
+        else:
+            from refine.diffuse_run import refine_map as refine
     refine(settings, folder)
 
 
@@ -132,4 +134,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        leave()

@@ -24,6 +24,10 @@ TOLERANCE = 0.4 * COVERING
 """Standard deviation about each axis of the distance to the nearest point of the grid, with some to spare [rad]."""
 
 
+NEAR_SHARE = 0.3
+"""Share of the grid within some angle of a start that is kept at most: the true one stands out of so few."""
+
+
 class Candidates(NamedTuple):
     """Orientations R of the crystal's frame, the best first.
 
@@ -90,7 +94,8 @@ def scan_grid(scene: Scene, keep: int, near: Ball | None = None) -> tuple[Candid
     every = even_rotations(grid_size(COVERING))
     grid = in_zone(every, scene.group) if near is None else torch.cat([near.centre[None], every[near.holds(every)]])
     scores = scores_of(scene, grid, TOLERANCE)
-    best = scores.topk(min(keep, len(grid)))
+    most = len(grid) if near is None else math.ceil(NEAR_SHARE * len(grid))
+    best = scores.topk(min(keep, most))
     return Candidates(grid[best.indices], best.values), len(grid)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL, LONG, SHORT
-from .machine_code import Lattice, Profile
+from .profiles import Lattice, Profile
 from .rays import PixelRays
 from .scattering import Rays
 from .series import COSINE, SINE

@@ -1,0 +1,179 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""What one orientation gives to the lanes: amplitudes, and profiles or their slopes (:mod:`sim_core.kernels.lanes`).
+
+Amplitudes are fetched one by one, which keeps the ports of the memory busy, and profiles are arithmetic: both are done
+block by block, so that the processor works on the one while it waits for the other.
+"""
+
+from typing import Any, NamedTuple
+
+from .compiling import lane_sum as lanes
+from .lanes import (
+    BLOCK,
+    F2,
+    LANES,
+    SHORT,
+    odd_slopes,
+    odd_values,
+    polynomial_slopes,
+    polynomial_values,
+    slopes,
+    values,
+)
+from .nearest import bounds, close, fetch, indices, indices_within, near, offsets, square, square_within, within
+from .scattering import scatter
+
+_T = LANES
+_Q = SHORT + 3
+
+
+class Lattice(NamedTuple):
+    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box, and of all others."""
+
+    orientations: Any
+    coarse: Any
+    weights: Any
+    amplitudes: Any
+    default: float
+    low: Any
+    size: Any
+
+
+class Profile(NamedTuple):
+    """Numbers of cells and constants, all of the precision of the sum.
+
+    Attributes:
+        n: N along a, b, c.
+        sine: Series of sin(pi sqrt z) / sqrt z.
+        slope: Its derivative.
+        cosine: Series of -8 pi cos(pi sqrt z).
+        q: The factor that an even N has (two numbers) and the polynomial of each axis, in t = 2 cos(2 pi x).
+        dq: Twice the derivative of that polynomial.
+        constants: 2, 4.
+        guard: Distance that counts as zero, and one.
+        degree: Largest degree of the polynomials, as they are used; zero for none.
+        odd: Whether all N are odd.
+        reach: How far from the middle of its group a lane may be (in indices) to be found in the precision of the sum.
+        edge: Distance from which on they are found again in double precision, one and zero.
+    """
+
+    n: Any
+    sine: Any
+    slope: Any
+    cosine: Any
+    q: Any
+    dq: Any
+    constants: Any
+    guard: Any
+    degree: int
+    odd: bool
+    reach: float
+    edge: Any
+
+
+@lanes
+def nine(table, m):
+    """A row of a table as numbers: a view of the row would count its references in every turn of the loop."""
+    return (
+        table[m, 0],
+        table[m, 1],
+        table[m, 2],
+        table[m, 3],
+        table[m, 4],
+        table[m, 5],
+        table[m, 6],
+        table[m, 7],
+        table[m, 8],
+    )
+
+
+@lanes
+def prepare(rays, profile, wave, s, span, x):
+    """Scattering vectors of the lanes and how far they reach."""
+    if len(rays.rows) == 0:
+        scatter(rays, rays.waves[wave], s)
+    bounds(s, span)
+    if profile.reach > 0.0:
+        offsets(s, span, x)
+
+
+@lanes
+def _meet(lattice, profile, m, s, span, place, x):
+    """Distances of the lanes at one orientation, and where the amplitudes stand; whether all are in the box."""
+    a = nine(lattice.orientations, m)
+    inside = len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size)
+    if not inside:
+        indices(s, a, lattice.low, lattice.size, place, x)
+    elif not close(span, a, profile.reach) or near(
+        s, a, nine(lattice.coarse, m), lattice.low, lattice.size, profile.edge, place, x
+    ):
+        indices_within(s, a, lattice.low, lattice.size, place, x)
+    return inside
+
+
+@lanes
+def _fetch(lattice, place, s, first):
+    if len(lattice.amplitudes) > 1:
+        fetch(lattice.amplitudes, place, s, first)
+
+
+@lanes
+def _square(lattice, inside, place, s, x):
+    if not inside:
+        square(lattice.default, place, s, x)
+    elif len(lattice.amplitudes) > 1:
+        square_within(s, x)
+
+
+@lanes
+def evaluate(lattice, profile, m, s, span, place, x):
+    """Squared amplitudes and profiles of the lanes at one orientation."""
+    inside = _meet(lattice, profile, m, s, span, place, x)
+    q0, q1, q2 = profile.q
+    if profile.degree == SHORT and profile.odd:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            odd_values(x, (q0[2:_Q], q1[2:_Q], q2[2:_Q]), profile.sine, profile.constants, first)
+    elif profile.degree == SHORT:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants, first)
+    else:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            values(x, profile.n, profile.sine, profile.guard[0], first)
+    _square(lattice, inside, place, s, x)
+
+
+@lanes
+def differentiate(lattice, profile, m, s, span, place, x):
+    """The same with slopes; the values where a general N needs them."""
+    inside = _meet(lattice, profile, m, s, span, place, x)
+    (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
+    dq = (d0[:SHORT], d1[:SHORT], d2[:SHORT])
+    if profile.degree == SHORT and profile.odd:
+        bare = (q0[2:_Q], q1[2:_Q], q2[2:_Q])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            odd_slopes(x, bare, dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree == SHORT:
+        q = (q0[:_Q], q1[:_Q], q2[:_Q])
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree > 0:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants, first)
+    else:
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1], first)
+    _square(lattice, inside, place, s, x)
+
+
+@lanes
+def constant(lattice, x):
+    """The one amplitude, if there is one."""
+    for i in range(_T):
+        x[F2 + i] = lattice.amplitudes[0] ** 2
