@@ -126,49 +126,49 @@ def _square(lattice, inside, place, s, x):
 
 
 @lanes
+def _values(profile, x, first):
+    q0, q1, q2 = profile.q
+    if profile.degree == SHORT and profile.odd:
+        odd_values(x, (q0[2:_Q], q1[2:_Q], q2[2:_Q]), profile.sine, profile.constants, first)
+    elif profile.degree == SHORT:
+        polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants, first)
+    else:
+        values(x, profile.n, profile.sine, profile.guard[0], first)
+
+
+@lanes
 def evaluate(lattice, profile, m, s, span, place, x):
     """Squared amplitudes and profiles of the lanes at one orientation."""
     inside = _meet(lattice, profile, m, s, span, place, x)
-    q0, q1, q2 = profile.q
-    if profile.degree == SHORT and profile.odd:
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            odd_values(x, (q0[2:_Q], q1[2:_Q], q2[2:_Q]), profile.sine, profile.constants, first)
-    elif profile.degree == SHORT:
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants, first)
-    else:
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            values(x, profile.n, profile.sine, profile.guard[0], first)
+    for first in range(0, _T, BLOCK):
+        _fetch(lattice, place, s, first)
+        _values(profile, x, first)
     _square(lattice, inside, place, s, x)
+
+
+@lanes
+def _slopes(profile, x, first):
+    (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
+    dq = (d0[:SHORT], d1[:SHORT], d2[:SHORT])
+    if profile.degree == SHORT and profile.odd:
+        bare = (q0[2:_Q], q1[2:_Q], q2[2:_Q])
+        odd_slopes(x, bare, dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree == SHORT:
+        q = (q0[:_Q], q1[:_Q], q2[:_Q])
+        polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree > 0:
+        polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants, first)
+    else:
+        slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1], first)
 
 
 @lanes
 def differentiate(lattice, profile, m, s, span, place, x):
     """The same with slopes; the values where a general N needs them."""
     inside = _meet(lattice, profile, m, s, span, place, x)
-    (q0, q1, q2), (d0, d1, d2) = profile.q, profile.dq
-    dq = (d0[:SHORT], d1[:SHORT], d2[:SHORT])
-    if profile.degree == SHORT and profile.odd:
-        bare = (q0[2:_Q], q1[2:_Q], q2[2:_Q])
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            odd_slopes(x, bare, dq, profile.sine, profile.cosine, profile.constants, first)
-    elif profile.degree == SHORT:
-        q = (q0[:_Q], q1[:_Q], q2[:_Q])
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants, first)
-    elif profile.degree > 0:
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants, first)
-    else:
-        for first in range(0, _T, BLOCK):
-            _fetch(lattice, place, s, first)
-            slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1], first)
+    for first in range(0, _T, BLOCK):
+        _fetch(lattice, place, s, first)
+        _slopes(profile, x, first)
     _square(lattice, inside, place, s, x)
 
 

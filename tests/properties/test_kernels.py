@@ -98,6 +98,24 @@ def test_on_a_lattice_point_and_half_way(n, dtype):
     assert float((ours[2] - theirs[2]).abs().max()) <= 1e-4 * math.pi * n**7
 
 
+@pytest.mark.parametrize("turn", [0.0, 0.01])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 8, 11, 50, 200, 4.5])
+def test_lanes_close_to_one_another(n, turn, table):
+    """Distances in single precision from the middle of a group; unturned, every few lanes are half-way to the bit."""
+    steps = torch.arange(3000, dtype=torch.float64)
+    s = tensor([-2.0, 1.0, -1.5]) + steps[:, None] * 2.0 ** -math.ceil(math.log2(2 * n)) * tensor([1.0, -0.25, 0.125])
+    s = s - (s / 8).round() * 8
+    inputs = problem(3000, [n, n, max(1.0, n - 1)], table) | {"s": s}
+    turns = torch.randn(3, 3, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    inputs["a"] = torch.eye(3, dtype=torch.float64) + turn * turns
+    assert compiled.REACH / n > 32 * float((s[1] - s[0]).abs().max())
+    ours, theirs = (gradients(k, inputs, table, d) for k, d in (("compiled", torch.float32), ("eager", torch.float64)))
+    assert_near(ours[0], theirs[0], 1e-5)
+    for mine, exact in zip(ours[2:4], theirs[2:4], strict=True):
+        top = max(float(exact.abs().max()), float(theirs[0].max()))  # one cell has no slope
+        assert float((mine.double() - exact).abs().max()) <= 1e-4 * max(1, n / 50) * top
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_reflections_beyond_the_table_take_the_default(dtype, table):
     inputs = problem(600, [5.0, 5.0, 5.0], table)
