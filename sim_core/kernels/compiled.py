@@ -31,6 +31,9 @@ LARGEST_SUMS = 1 << 22
 REACH = 20.0
 """Largest N h of a lane from the middle of its group, if single precision is to find how far reflections are."""
 
+EXACT = 1 << 23
+"""Whole numbers up to this one are exact in single precision, and so is their sum with a smaller one."""
+
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -165,7 +168,7 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
     polynomial = polynomial and all(v == round(v) and 1 <= v <= LARGEST_POLYNOMIAL for v in n)
     q = [_chebyshev(int(v)) if polynomial else (0.0,) * 8 for v in n]
     degree = (SHORT if max(n) <= 2 * SHORT + 2 else LONG) if polynomial else 0
-    sine = SINE[settings.dtype]
+    sine, single = SINE[settings.dtype], settings.dtype == torch.float32
 
     def numbers(values: Any) -> tuple[Any, ...]:
         return tuple(number(v) for v in values)
@@ -181,7 +184,7 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
         guard=numbers((1e-12, 1.0)),
         degree=degree,
         odd=all(v % 2 == 1 for v in n),
-        reach=REACH / max(n) if settings.dtype == torch.float32 else 0.0,
+        reach=min(REACH / max(n), EXACT / max(1, settings.box[1] * settings.box[2]) - 1) if single else 0.0,
         edge=numbers((0.5 - 1e-6 * REACH / max(n), 1.0, 0.0)),
     )
 

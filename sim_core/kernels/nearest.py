@@ -146,24 +146,36 @@ def square(default, place, s, x):
 
 
 @lanes
-def near(s, a, coarse, low, size, edge, place, x):
+def origins(s, span, a, low, size, place, x):
+    """Distances of the groups' middles and where their amplitudes stand; whether all close lanes are in the box."""
+    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
+    (l0, l1, l2), (n0, n1, n2) = low, size
+    u, v, w = span[6], span[7], span[8]
+    h_most = abs(a00) * u + abs(a01) * v + abs(a02) * w + 0.51
+    k_most = abs(a10) * u + abs(a11) * v + abs(a12) * w + 0.51
+    l_most = abs(a20) * u + abs(a21) * v + abs(a22) * w + 0.51
+    inside = True
+    for b in range(_GROUPS):
+        u, v, w = s[_MIDDLE + b], s[_MIDDLE + _GROUPS + b], s[_MIDDLE + 2 * _GROUPS + b]
+        h = a00 * u + a01 * v + a02 * w - l0
+        k = a10 * u + a11 * v + a12 * w - l1
+        l = a20 * u + a21 * v + a22 * w - l2
+        h0, k0, q0 = np.rint(h), np.rint(k), np.rint(l)
+        x[ORIGIN + b], x[ORIGIN + _GROUPS + b], x[ORIGIN + 2 * _GROUPS + b] = h - h0, k - k0, l - q0
+        place[_ORIGIN + b] = np.int32((h0 * n1 + k0) * n2 + q0)
+        inside &= (h >= h_most) & (h + h_most <= n0 - 1.0) & (k >= k_most) & (k + k_most <= n1 - 1.0)
+        inside &= (l >= l_most) & (l + l_most <= n2 - 1.0)
+    return inside
+
+
+@lanes
+def near(coarse, size, edge, place, x):
     """The same as :func:`indices_within`, in the precision of the sum from the middles of the groups on.
 
     Returns whether any lane is so near to the middle between two reflections that this cannot tell which is nearer.
     """
-    a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
-    _, n1, n2 = size
-    first = (low[0] * n1 + low[1]) * n2 + low[2]
-    for b in range(_GROUPS):
-        u, v, w = s[_MIDDLE + b], s[_MIDDLE + _GROUPS + b], s[_MIDDLE + 2 * _GROUPS + b]
-        h = a00 * u + a01 * v + a02 * w
-        k = a10 * u + a11 * v + a12 * w
-        l = a20 * u + a21 * v + a22 * w
-        h0, k0, l0 = np.rint(h), np.rint(k), np.rint(l)
-        x[ORIGIN + b], x[ORIGIN + _GROUPS + b], x[ORIGIN + 2 * _GROUPS + b] = h - h0, k - k0, l - l0
-        place[_ORIGIN + b] = np.int32((h0 * n1 + k0) * n2 + l0 - first)
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = coarse
-    m1, m2 = np.int32(n1 * n2), np.int32(n2)
+    m1, m2 = np.float32(size[1] * size[2]), np.float32(size[2])
     for b in range(_GROUPS):
         h_b, k_b, l_b = x[ORIGIN + b], x[ORIGIN + _GROUPS + b], x[ORIGIN + 2 * _GROUPS + b]
         at = place[_ORIGIN + b]
@@ -174,7 +186,7 @@ def near(s, a, coarse, low, size, edge, place, x):
             l = l_b + a20 * u + a21 * v + a22 * w
             h0, k0, l0 = np.rint(h), np.rint(k), np.rint(l)
             x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - l0
-            place[i] = at + np.int32(h0) * m1 + np.int32(k0) * m2 + np.int32(l0)
+            place[i] = at + np.int32(h0 * m1 + k0 * m2 + l0)
     most, one, zero = edge
     doubtful = zero
     for i in range(_T):

@@ -20,7 +20,19 @@ from .lanes import (
     slopes,
     values,
 )
-from .nearest import bounds, close, fetch, indices, indices_within, near, offsets, square, square_within, within
+from .nearest import (
+    bounds,
+    close,
+    fetch,
+    indices,
+    indices_within,
+    near,
+    offsets,
+    origins,
+    square,
+    square_within,
+    within,
+)
 from .scattering import scatter
 
 _T = LANES
@@ -100,14 +112,17 @@ def prepare(rays, profile, wave, s, span, x):
 @lanes
 def _meet(lattice, profile, m, s, span, place, x):
     """Distances of the lanes at one orientation, and where the amplitudes stand; whether all are in the box."""
-    a = nine(lattice.orientations, m)
-    inside = len(lattice.amplitudes) == 1 or within(span, a, lattice.low, lattice.size)
-    if not inside:
-        indices(s, a, lattice.low, lattice.size, place, x)
-    elif not close(span, a, profile.reach) or near(
-        s, a, nine(lattice.coarse, m), lattice.low, lattice.size, profile.edge, place, x
-    ):
+    a, alone = nine(lattice.orientations, m), len(lattice.amplitudes) == 1
+    if close(span, a, profile.reach):
+        inside = origins(s, span, a, lattice.low, lattice.size, place, x) or alone
+        if inside and not near(nine(lattice.coarse, m), lattice.size, profile.edge, place, x):
+            return True
+    else:
+        inside = alone or within(span, a, lattice.low, lattice.size)
+    if inside:
         indices_within(s, a, lattice.low, lattice.size, place, x)
+    else:
+        indices(s, a, lattice.low, lattice.size, place, x)
     return inside
 
 
