@@ -4,7 +4,6 @@ Rows are cut into parts whatever the number of threads, so that results do not d
 """
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL, LONG, SHORT
+from .parts import in_parts
 from .profiles import Lattice, Profile
 from .rays import PixelRays
 from .scattering import Rays
@@ -125,11 +125,11 @@ def _tried(dtype: torch.dtype, entry: str) -> str:
     try:
         one = torch.ones(1, dtype=torch.float64)
         settings = Settings(None, torch.zeros(3, dtype=torch.long), (0, 0, 0), dtype)  # type: ignore[arg-type]
-        common = (torch.zeros(0, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
+        common = (torch.zeros(1, 3).double(), torch.eye(3).double()[None], one, one.expand(3), one, settings)
         if entry == "image":
             forward(*common)
         elif entry == "gradient":
-            backward(*common, torch.zeros(0, dtype=dtype), (True, True, True, True, False))
+            backward(*common, torch.zeros(1, dtype=dtype), (True, True, True, True, False))
         else:
             tangents(*common, None, torch.zeros(1, 1, 3, 3).double(), None, None, None)
     except Exception as error:  # whatever the compiler has to say must not end the program
@@ -205,19 +205,6 @@ def _chebyshev(n: int) -> tuple[float, ...]:
 
 
 def _in_parts(rows: int, parts: int, work: Callable[[int, int, int], None]) -> None:
-    """``work(part, start, stop)`` for runs of whole tiles, in as many threads as torch has."""
-    step = LANES * max(1, math.ceil(rows / (parts * LANES)))
-    starts = range(0, rows, step) if rows else range(1)
-    tasks = [(i, start, min(start + step, rows)) for i, start in enumerate(starts)]
-    threads = min(torch.get_num_threads(), len(tasks))
-    if threads == 1:
-        for task in tasks:
-            work(*task)
-    else:
-        list(_pool(threads, os.getpid()).map(lambda task: work(*task), tasks))
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads of this process; a child that was forked makes its own."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="lattice_sum")
+    """``work(part, start, stop)`` for runs of whole tiles."""
+    size = LANES * max(1, math.ceil(rows / (parts * LANES)))
+    in_parts(rows, size, lambda start, stop: work(start // size, start, stop))

@@ -5,8 +5,6 @@ amplitudes. Lengths of reciprocal space are measured in the width of a spot. Pix
 number of threads, so that results do not depend on it.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import spot_machine_code
+from .parts import in_parts
 from .spot_image import Camera
 from .spot_sum import Settings, Spots
 from .spot_tile import BASIS, CAMERA, LANES, TERM, TERMS, Plan
@@ -110,7 +109,7 @@ class _SpotImage(torch.autograd.Function):
     def forward(parameters: Tensor, amplitudes: Tensor, job: Job) -> Tensor:
         out = np.empty(job.size, _NUMPY[job.dtype])
         common = _arguments(parameters, amplitudes, job)
-        _in_parts(job.size, lambda start, stop: spot_machine_code.image(*common, start, stop, out))
+        in_parts(job.size, PART, lambda start, stop: spot_machine_code.image(*common, start, stop, out))
         return torch.from_numpy(out)
 
     @staticmethod
@@ -194,7 +193,7 @@ def _tangents(
     out = np.empty((len(given), job.size), _NUMPY[job.dtype])
     common = _arguments(parameters, amplitudes, job)
     rest = (along.astype(out.dtype), moving, bool(along[:, :CAMERA].any()), out)
-    _in_parts(job.size, lambda start, stop: spot_machine_code.tangents(*common, start, stop, *rest))
+    in_parts(job.size, PART, lambda start, stop: spot_machine_code.tangents(*common, start, stop, *rest))
     return torch.from_numpy(out)
 
 
@@ -212,7 +211,7 @@ def _gradient(
         part = start // size
         spot_machine_code.gradient(*common, start, stop, upstream, sums[part], tables[part])
 
-    _in_parts(job.size, work, size)
+    in_parts(job.size, size, work)
     return torch.from_numpy(sums.sum(0)), torch.from_numpy(tables.sum(0))
 
 
@@ -227,19 +226,6 @@ def _arguments(parameters: Tensor, amplitudes: Tensor, job: Job) -> tuple[Any, .
 
 def _array(t: Tensor) -> Any:
     return t.detach().double().contiguous().numpy()
-
-
-def _in_parts(count: int, work: Callable[[int, int], object], size: int = PART) -> None:
-    """``work(start, stop)`` for parts of the pixels, in as many threads as torch uses."""
-    starts = range(0, count, size)
-    threads = min(torch.get_num_threads(), len(starts))
-    if threads < 2:
-        for start in starts:
-            work(start, min(count, start + size))
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(work, start, min(count, start + size)) for start in starts]:
-            future.result()
 
 
 @cache
