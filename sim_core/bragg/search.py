@@ -24,8 +24,8 @@ TOLERANCE = 0.4 * COVERING
 """Standard deviation about each axis of the distance to the nearest point of the grid, with some to spare [rad]."""
 
 
-NEAR_SHARE = 0.3
-"""Share of the grid within some angle of a start that is kept at most: the true one stands out of so few."""
+NEAR_SHARE, NEAR_FEWEST = 0.3, 20
+"""Share of the grid within some angle of a start that is kept at most, where it is not a few anyway."""
 
 
 class Candidates(NamedTuple):
@@ -94,8 +94,8 @@ def scan_grid(scene: Scene, keep: int, near: Ball | None = None) -> tuple[Candid
     every = even_rotations(grid_size(COVERING))
     grid = in_zone(every, scene.group) if near is None else torch.cat([near.centre[None], every[near.holds(every)]])
     scores = scores_of(scene, grid, TOLERANCE)
-    most = len(grid) if near is None else math.ceil(NEAR_SHARE * len(grid))
-    best = scores.topk(min(keep, most))
+    most = len(grid) if near is None else max(NEAR_FEWEST, math.ceil(NEAR_SHARE * len(grid)))
+    best = scores.topk(min(keep, most, len(grid)))
     return Candidates(grid[best.indices], best.values), len(grid)
 
 

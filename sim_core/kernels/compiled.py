@@ -31,6 +31,9 @@ LARGEST_SUMS = 1 << 22
 REACH = 20.0
 """Largest N h of a lane from the middle of its group, if single precision is to find how far reflections are."""
 
+LARGEST_SINGLE = 50.0
+"""Largest N for which it does: a distance found from there on is off by the last place of a half, not of itself."""
+
 EXACT = 1 << 23
 """Whole numbers up to this one are exact in single precision, and so is their sum with a smaller one."""
 
@@ -165,10 +168,11 @@ def _lattice(a: Tensor, w: Tensor, values: Tensor, settings: Settings) -> Lattic
 def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
     """Constants of the profile; the polynomial is taken where it is allowed and the numbers of cells are small."""
     number, n = _NUMPY[settings.dtype], n_cells.tolist()
+    most = max(*n, 1e-3)
     polynomial = polynomial and all(v == round(v) and 1 <= v <= LARGEST_POLYNOMIAL for v in n)
     q = [_chebyshev(int(v)) if polynomial else (0.0,) * 8 for v in n]
     degree = (SHORT if max(n) <= 2 * SHORT + 2 else LONG) if polynomial else 0
-    sine, single = SINE[settings.dtype], settings.dtype == torch.float32
+    sine, single = SINE[settings.dtype], settings.dtype == torch.float32 and most <= LARGEST_SINGLE
 
     def numbers(values: Any) -> tuple[Any, ...]:
         return tuple(number(v) for v in values)
@@ -184,8 +188,8 @@ def _profile(n_cells: Tensor, settings: Settings, polynomial: bool) -> Profile:
         guard=numbers((1e-12, 1.0)),
         degree=degree,
         odd=all(v % 2 == 1 for v in n),
-        reach=min(REACH / max(n), EXACT / max(1, settings.box[1] * settings.box[2]) - 1) if single else 0.0,
-        edge=numbers((0.5 - 1e-6 * REACH / max(n), 1.0, 0.0)),
+        reach=min(REACH / most, EXACT / max(1, settings.box[1] * settings.box[2]) - 1) if single else 0.0,
+        edge=numbers((0.5 - 1e-6 * REACH / most - 2e-7, 1.0, 0.0)),
     )
 
 

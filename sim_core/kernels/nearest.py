@@ -26,9 +26,13 @@ _LEAST, _MOST, SPAN = 9, 9 + _STRIDE, 9 + 2 * _STRIDE
 def bounds(s, span):
     """Middle and half width of the scattering vectors of the lanes, component by component.
 
-    Extremes of every 32nd lane come first, which is what vector instructions can do.
+    Extremes of every 32nd lane come first, which is what vector instructions can do. A number that is none, or too
+    large, in any lane makes them no numbers: such lanes are not inside anything.
     """
     for j in range(3):
+        wrong = 0.0
+        for i in range(_T):
+            wrong += 0.0 if abs(s[j * _T + i]) < np.inf else np.nan
         for i in range(_STRIDE):
             least = most = s[j * _T + i]
             for k in range(_STRIDE, _T, _STRIDE):
@@ -38,12 +42,15 @@ def bounds(s, span):
         least, most = span[_LEAST], span[_MOST]
         for i in range(1, _STRIDE):
             least, most = min(least, span[_LEAST + i]), max(most, span[_MOST + i])
-        span[j], span[j + 3] = 0.5 * (most + least), 0.5 * (most - least)
+        span[j], span[j + 3] = 0.5 * (most + least) + wrong, 0.5 * (most - least)
 
 
 @lanes
 def offsets(s, span, x):
-    """Scattering vectors from the middle of their group, in the precision of the sum, and the largest components."""
+    """Scattering vectors from the middle of their group, in the precision of the sum, and the largest components.
+
+    The latter are no numbers where those of :func:`bounds` are not.
+    """
     for j in range(3):
         for b in range(_GROUPS):
             first = j * _T + b * GROUP
@@ -59,7 +66,7 @@ def offsets(s, span, x):
         most = span[_MOST]
         for i in range(1, _STRIDE):
             most = max(most, span[_MOST + i])
-        span[6 + j] = most
+        span[6 + j] = most if abs(span[j]) < np.inf else np.nan
 
 
 @lanes
@@ -90,7 +97,7 @@ def within(span, a, low, size):
 
 @lanes
 def indices(s, a, low, size, place, x):
-    """Distance to the nearest reflection, where the nearest one in the box stands in the table, and if they differ."""
+    """Distance to the nearest reflection, where its amplitude stands in the table, and whether it is outside."""
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = a
     (l0, l1, l2), (n0, n1, n2) = low, size
     for i in range(_T):
@@ -102,8 +109,11 @@ def indices(s, a, low, size, place, x):
         x[i], x[i + _T], x[i + 2 * _T] = h - h0, k - k0, l - q0
         p, q, r = h0 - l0, k0 - l1, q0 - l2
         p_in, q_in, r_in = min(max(p, 0.0), n0 - 1.0), min(max(q, 0.0), n1 - 1.0), min(max(r, 0.0), n2 - 1.0)
-        place[i] = np.int32((p_in * n1 + q_in) * n2 + r_in)
-        place[_OUTSIDE + i] = np.int32(abs(p - p_in) + abs(q - q_in) + abs(r - r_in))
+        at = (p_in * n1 + q_in) * n2 + r_in
+        at = at if p == p_in else -1.0  # which also is what comes of a number that is none
+        at = at if q == q_in else -1.0
+        at = at if r == r_in else -1.0
+        place[i], place[_OUTSIDE + i] = np.int32(max(at, 0.0)), np.int32(min(at, 0.0))
 
 
 @lanes

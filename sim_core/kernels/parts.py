@@ -1,6 +1,7 @@
 """Rows of an image, shared out among threads."""
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,14 +18,20 @@ def in_parts(rows: int, size: int, work: Callable[[int, int], object]) -> None:
     starts = iter(range(0, rows, size))  # of which each thread takes one at a time, since that is one step of Python
 
     def share(_: int) -> None:
-        for start in starts:
-            work(start, min(start + size, rows))
+        try:
+            for start in starts:
+                work(start, min(start + size, rows))
+        finally:
+            deque(starts, maxlen=0)  # what fails or is interrupted leaves nothing to do for the others
 
     threads = min(torch.get_num_threads(), -(-rows // size))
-    if threads < 2:
-        share(0)
-    else:
-        list(_pool(threads, os.getpid()).map(share, range(threads)))
+    try:
+        if threads < 2:
+            share(0)
+        else:
+            list(_pool(threads, os.getpid()).map(share, range(threads)))
+    finally:
+        deque(starts, maxlen=0)
 
 
 @cache

@@ -15,6 +15,7 @@ from sim_core.bragg.structure_factors import padded_values
 from sim_core.kernels import compiled, selection
 from sim_core.kernels.lanes import LANES
 from sim_core.kernels.lattice_sum import lattice_sum
+from sim_core.kernels.parts import in_parts
 from sim_core.kernels.settings import Settings
 
 BOUND = {torch.float64: 1e-11, torch.float32: 2e-5}
@@ -114,6 +115,51 @@ def test_lanes_close_to_one_another(n, turn, table):
     for mine, exact in zip(ours[2:4], theirs[2:4], strict=True):
         top = max(float(exact.abs().max()), float(theirs[0].max()))  # one cell has no slope
         assert float((mine.double() - exact).abs().max()) <= 1e-4 * max(1, n / 50) * top
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("lane", [0, 37, 255])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_spoils_its_own_lane_only(lane, value, dtype, table):
+    s = tensor([1.2, 0.7, -2.3]) + torch.linspace(0, 0.03, 256, dtype=torch.float64)[:, None]
+    inputs = problem(256, [5.0, 5.0, 5.0], table) | {"s": s, "a": torch.eye(3, dtype=torch.float64)[None]}
+    inputs["w"] = tensor([1.0])
+    clean = lattice("compiled", inputs, table, dtype)
+    inputs["s"][lane, 0] = value
+    image = lattice("compiled", inputs, table, dtype)
+    others = torch.arange(256) != lane
+    assert bool(image[lane].isnan())
+    assert_near(image[others], clean[others], BOUND[dtype])
+    inputs["a"] = inputs["a"] * math.nan
+    assert bool(lattice("compiled", inputs, table, dtype).isnan().all())
+
+
+@pytest.mark.parametrize("kernel", ["compiled", "eager"])
+def test_a_table_of_one_reflection_is_not_every_reflection(kernel, experiment):
+    one = StructureFactors(torch.full((1, 1, 1), 100.0).double(), torch.tensor([1, 0, 0]), tensor(7.0))
+    two = replace(one, table=torch.cat([one.table, 0 * one.table + 7], 1))
+    images = [
+        SampledBragg(random_domains(2, 1), dtype=torch.float64, kernel=kernel)(
+            replace(experiment, structure_factors=table)
+        )
+        for table in (one, two)
+    ]
+    torch.testing.assert_close(images[0], images[1], rtol=1e-12, atol=0)
+    constant = replace(experiment, structure_factors=StructureFactors.constant(tensor(100.0)))
+    assert float(images[0].median()) < 0.01 * float(SampledBragg(random_domains(2, 1))(constant).median())
+
+
+def test_an_interrupt_leaves_no_work_behind():
+    done = []
+
+    def work(start: int, stop: int) -> None:
+        done.append(start)
+        if start == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parts(1000, 1, work)
+    assert len(done) < 500
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
