@@ -1,7 +1,7 @@
 """Commands that start and end quickly: the garbage collector need not look at what stays anyway.
 
-Modules make a million objects that live until the end; to look through them again and again while more are imported,
-and once more at exit, takes a quarter of a short run.
+Modules make very many objects that live until the end; to look through them again and again while more are imported,
+and once more at exit, takes a good part of a short run.
 """
 
 import gc

@@ -157,7 +157,7 @@ class SampledBragg(nn.Module):
         Returns:
             Photons a pixel, in the simulator's precision.
         """
-        experiment = replace(experiment, beam=as_waves(experiment.beam), structure_factors=_several(experiment))
+        experiment = replace(experiment, beam=as_waves(experiment.beam))
         panel, crystal, factors = experiment.panel, experiment.crystal, experiment.structure_factors
         rows, weights = orientations(crystal, experiment.scan, self.domains)
         parameters = self.shape.parameters(crystal.n_cells, crystal.reciprocal)
@@ -224,14 +224,6 @@ class SampledBragg(nn.Module):
         else:
             y = lattice_sum(s, rows, weights, parameters, amplitudes, settings)
         return (f * y.view(f.shape)).flatten(1).sum(-1)
-
-
-def _several(experiment: Experiment) -> StructureFactors:
-    """The amplitudes; a table of a single one gets a neighbour, since one number stands for every reflection."""
-    factors = experiment.structure_factors
-    if factors.table.numel() != 1:
-        return factors
-    return replace(factors, table=torch.cat([factors.table, factors.default.to(factors.table).view(1, 1, 1)], -1))
 
 
 def _carries_gradient(experiment: Experiment) -> bool:

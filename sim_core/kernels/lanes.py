@@ -155,7 +155,7 @@ def polynomial_slopes(x, q, dq, sine, cosine, constants, first):
 
 @lanes
 def odd_values(x, q, sine, constants, first):
-    """The same as :func:`polynomial_values` where every N is odd: a third less work for value and slopes."""
+    """The same as :func:`polynomial_values` where every N is odd, with less work."""
     two, four = constants
     q0, q1, q2 = q
     for i in range(first, first + BLOCK):

@@ -40,7 +40,10 @@ _Q = SHORT + 3
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box, and of all others."""
+    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box, and of all others.
+
+    Where the box is empty, the one amplitude is that of every reflection.
+    """
 
     orientations: Any
     coarse: Any
@@ -112,7 +115,7 @@ def prepare(rays, profile, wave, s, span, x):
 @lanes
 def _meet(lattice, profile, m, s, span, place, x):
     """Distances of the lanes at one orientation, and where the amplitudes stand; whether all are in the box."""
-    a, alone = nine(lattice.orientations, m), len(lattice.amplitudes) == 1
+    a, alone = nine(lattice.orientations, m), lattice.size[0] == 0.0
     if close(span, a, profile.reach):
         inside = origins(s, span, a, lattice.low, lattice.size, place, x) or alone
         if inside and not near(nine(lattice.coarse, m), lattice.size, profile.edge, place, x):
@@ -128,7 +131,7 @@ def _meet(lattice, profile, m, s, span, place, x):
 
 @lanes
 def _fetch(lattice, place, s, first):
-    if len(lattice.amplitudes) > 1:
+    if lattice.size[0] > 0.0:
         fetch(lattice.amplitudes, place, s, first)
 
 
@@ -136,7 +139,7 @@ def _fetch(lattice, place, s, first):
 def _square(lattice, inside, place, s, x):
     if not inside:
         square(lattice.default, place, s, x)
-    elif len(lattice.amplitudes) > 1:
+    elif lattice.size[0] > 0.0:
         square_within(s, x)
 
 

@@ -1,6 +1,7 @@
 """The compiled sum over orientations is the eager one: values, gradients and tangents, whatever the sizes."""
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -154,6 +155,7 @@ def test_an_interrupt_leaves_no_work_behind():
 
     def work(start: int, stop: int) -> None:
         done.append(start)
+        time.sleep(0.001)
         if start == 3:
             raise KeyboardInterrupt
 
