@@ -228,7 +228,7 @@ def _common(s: Tensor, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings
     wide = settings.dtype == torch.float64
     constants = {
         "dtype": tl.float64 if wide else tl.float32, "wide": wide, "c": SINE[settings.dtype],
-        "single": len(values) == 1, "block": BLOCK,
+        "single": settings.box[0] == 0, "block": BLOCK,
     }  # fmt: skip
     return (*arrays, box), constants
 
