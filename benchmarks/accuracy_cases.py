@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refine.formats.reflections import read_hkl
 from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
-from sim_core.bragg.lattice import Gaussian, Shape, Square
+from sim_core.interference import Gaussian, Shape, Square
 
 ROOT = Path(__file__).parents[1]
 

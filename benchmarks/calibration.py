@@ -24,9 +24,9 @@ from refine.optimizers import LevenbergMarquardt
 from refine.parameters import labels
 from refine.problem import Problem, build_problem
 from refine.results import standard_uncertainties
-from sim_core.bragg.lattice import Gaussian
 from sim_core.bragg.mosaic import DomainSample, domain_rotations, normal_domains
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.interference import Gaussian
 from sim_core.rotations import mean_rotation, xyz_angles, xyz_rotation
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,7 +23,7 @@ from rich.table import Table
 from refine.compose import load
 from refine.problem import build_problem
 from refine.search import NothingFoundError, misset_rotation
-from sim_core.bragg.orientations import distance, matrix_quaternion
+from sim_core.search.orientations import distance, matrix_quaternion
 
 TABLE = Path(__file__).parent / "results" / "search.json"
 GOAL = 0.5

@@ -66,9 +66,9 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
     import torch
 
-    from sim_core.bragg.lattice import Square
     from sim_core.bragg.mosaic import random_domains
     from sim_core.bragg.sampled import SampledBragg
+    from sim_core.interference import Square
 
     if task["kernel"] == "torch.compile":
         Square.profile = torch.compile(Square.profile)  # type: ignore[method-assign]

@@ -12,11 +12,11 @@ from refine.builders import Values, build_beam, build_crystal, build_panel, buil
 from refine.errors import required
 from refine.settings import Settings
 from sim_core import Experiment, StructureFactors
-from sim_core.bragg.background import flat_profile, radial_profiles, scatterer_profile
+from sim_core.background import flat_profile, radial_profiles, scatterer_profile
 from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed, parts_needed
-from sim_core.bragg.lattice import SHAPES, Square
 from sim_core.bragg.mosaic import DomainSample
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.interference import SHAPES, Square
 
 SPREADS = ("divergence_rms_mrad", "bandwidth_rms_percent")
 """Gaussian spreads that a beam may have."""

@@ -23,7 +23,7 @@ from refine.search import oriented
 from refine.settings import Settings
 from refine.several import SeveralImages, join, separate
 from sim_core import StructureFactors
-from sim_core.bragg.background import RADIAL_KNOTS
+from sim_core.background import RADIAL_KNOTS
 from sim_core.bragg.mosaic import DomainSample, domain_rotations
 from sim_core.bragg.noise import photon_noise
 from sim_core.rotations import mean_rotation, xyz_angles

@@ -17,16 +17,16 @@ from refine.model import BraggModel
 from refine.settings import Parameter, Settings
 from refine.threads import SMALL, one_thread
 from sim_core import Experiment
+from sim_core.amplitudes import padded_values
 from sim_core.bragg.closed_form import BLOCKS, GAUSSIAN, Blocks
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
-from sim_core.bragg.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.bragg.scene import Image
-from sim_core.bragg.search import Ball, Candidates, Fits, Scene, climb, different, different_rows, scan_grid, with_twins
-from sim_core.bragg.search_fit import Fit
-from sim_core.bragg.structure_factors import padded_values
-from sim_core.kernels.spot_sum import Settings as SumSettings
+from sim_core.kernels.spots.sum import Settings as SumSettings
 from sim_core.rotations import xyz_angles, xyz_rotation
+from sim_core.search.fit import Fit
+from sim_core.search.grid import Ball, Candidates, Fits, Scene, climb, different, different_rows, scan_grid, with_twins
+from sim_core.search.orientations import matrix_quaternion, nearest_equivalent, quaternion_matrix, quaternion_product
+from sim_core.search.scene import Image
 
 FAR = 0.1
 """Overlap of the start and the image below which the start is far."""

@@ -82,3 +82,48 @@ def as_waves(beam: Beam) -> Beam:
         divergence=None,
         bandwidth=None,
     )
+
+
+def mean_wave(beam: Beam) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
+    """Mean direction (a unit vector) and mean wavelength [A] of the plane waves."""
+    direction = beam.weight @ beam.direction
+    return direction / direction.norm(), beam.weight @ beam.wavelength
+
+
+def directions_covariance(beam: Beam) -> Float[Tensor, "3 3"]:
+    """Covariance of the incident wave vector [1/A^2]: that of the plane waves and the Gaussian divergence."""
+    direction, wavelength = mean_wave(beam)
+    offsets = beam.direction - direction
+    covariance = (beam.weight[:, None] * offsets).mT @ offsets
+    if beam.divergence is not None:
+        across = torch.eye(3, dtype=direction.dtype, device=direction.device) - torch.outer(direction, direction)
+        covariance = covariance + beam.divergence**2 * across
+    return covariance / wavelength**2
+
+
+def bandwidth_variance(beam: Beam) -> Float[Tensor, ""]:
+    """Relative variance of the wavelength: that of the plane waves and the Gaussian bandwidth."""
+    _, wavelength = mean_wave(beam)
+    variance = beam.weight @ (beam.wavelength / wavelength - 1).square()
+    return variance if beam.bandwidth is None else variance + beam.bandwidth**2
+
+
+def polarization_matrix(beam: Beam) -> Float[Tensor, "3 3"]:
+    r"""M of the polarisation factor :math:`d^\mathsf{T} M d` of a photon that flies along the unit vector d.
+
+    .. math:: M = \tfrac12 \sum_i w_i (1 + \hat s_i \hat s_i^\mathsf{T} - K (e_i e_i^\mathsf{T} - b_i b_i^\mathsf{T}))
+
+    over the plane waves, with e and b the directions of the electric and the magnetic field; the same factor as
+    :func:`kahn_factor`. The unit matrix where the beam has none.
+    """
+    unit = torch.eye(3, dtype=beam.weight.dtype, device=beam.weight.device)
+    if beam.kahn is None:
+        return beam.weight.sum() * unit
+    b = torch.linalg.cross(beam.polarization_axis.expand_as(beam.direction), beam.direction)
+    b = b / b.norm(dim=-1, keepdim=True)
+    e = torch.linalg.cross(beam.direction, b)
+
+    def mean(v: Tensor) -> Tensor:
+        return (beam.weight[:, None] * v).mT @ v
+
+    return (beam.weight.sum() * unit + mean(beam.direction) - beam.kahn * (mean(e) - mean(b))) / 2

@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sim_core.bragg.lattice import SHAPES, Shape, Square
-from sim_core.bragg.sampled import in_blocks
-from sim_core.bragg.structure_factors import (
+from sim_core.amplitudes import (
     box_limits,
     interpolable,
     nearest_reflection,
@@ -25,9 +23,11 @@ from sim_core.bragg.structure_factors import (
 )
 from sim_core.constants import R_E_SQUARED
 from sim_core.experiment import StructureFactors
-from sim_core.kernels.lattice_sum import lattice_sum
+from sim_core.interference import SHAPES, Shape, Square
+from sim_core.kernels.lattice.lattice_sum import lattice_sum
+from sim_core.kernels.lattice.settings import Settings
 from sim_core.kernels.selection import select
-from sim_core.kernels.settings import Settings
+from sim_core.rays import in_blocks
 
 from .command import Command
 from .rays import Optics, Rays, pixel_factor, row_factor

@@ -1,7 +1,7 @@
 """Lattice factors in the reference's own form.
 
 Where it takes the sine of the full index and not of the distance to the nearest reflection, the last bits differ from
-those of :mod:`sim_core.bragg.lattice`; single precision has no use for them and takes the well-conditioned form.
+those of :mod:`sim_core.interference`; single precision has no use for them and takes the well-conditioned form.
 """
 
 import math

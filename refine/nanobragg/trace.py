@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sim_core.bragg.structure_factors import nearest_reflection
+from sim_core.amplitudes import nearest_reflection
 from sim_core.constants import R_E_SQUARED
 
 from .image import Simulator

@@ -19,13 +19,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..amplitudes import padded_values
+from ..beam import bandwidth_variance, directions_covariance, mean_wave, polarization_matrix
 from ..constants import R_E_SQUARED
 from ..experiment import Beam, Crystal, Experiment, Panel, Scan
-from ..kernels.spot_image import Absorption, Camera, spot_image
-from ..kernels.spot_sum import Settings, Spots
+from ..kernels.spots.camera import Absorption, Camera
+from ..kernels.spots.image import spot_image
+from ..kernels.spots.sum import Settings, Spots
 from ..rotations import axis_rotation
 from .mosaic import SIGMA_PER_SPREAD
-from .structure_factors import padded_values
 
 
 @dataclass(frozen=True)
@@ -78,51 +80,6 @@ def reflections(crystal: Crystal, beam: Beam, scan: Scan, blocks: Blocks) -> Spo
         axis=scan.axis,
         half_width=None if scan.width is None else scan.width / 2,
     )
-
-
-def mean_wave(beam: Beam) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-    """Mean direction (a unit vector) and mean wavelength [A] of the plane waves."""
-    direction = beam.weight @ beam.direction
-    return direction / direction.norm(), beam.weight @ beam.wavelength
-
-
-def directions_covariance(beam: Beam) -> Float[Tensor, "3 3"]:
-    """Covariance of the incident wave vector [1/A^2]: that of the plane waves and the Gaussian divergence."""
-    direction, wavelength = mean_wave(beam)
-    offsets = beam.direction - direction
-    covariance = (beam.weight[:, None] * offsets).mT @ offsets
-    if beam.divergence is not None:
-        across = torch.eye(3, dtype=direction.dtype, device=direction.device) - torch.outer(direction, direction)
-        covariance = covariance + beam.divergence**2 * across
-    return covariance / wavelength**2
-
-
-def bandwidth_variance(beam: Beam) -> Float[Tensor, ""]:
-    """Relative variance of the wavelength: that of the plane waves and the Gaussian bandwidth."""
-    _, wavelength = mean_wave(beam)
-    variance = beam.weight @ (beam.wavelength / wavelength - 1).square()
-    return variance if beam.bandwidth is None else variance + beam.bandwidth**2
-
-
-def polarization_matrix(beam: Beam) -> Float[Tensor, "3 3"]:
-    r"""M of the polarisation factor :math:`d^\mathsf{T} M d` of a photon that flies along the unit vector d.
-
-    .. math:: M = \tfrac12 \sum_i w_i (1 + \hat s_i \hat s_i^\mathsf{T} - K (e_i e_i^\mathsf{T} - b_i b_i^\mathsf{T}))
-
-    over the plane waves, with e and b the directions of the electric and the magnetic field; the same factor as
-    :func:`kahn_factor`. The unit matrix where the beam has none.
-    """
-    unit = torch.eye(3, dtype=beam.weight.dtype, device=beam.weight.device)
-    if beam.kahn is None:
-        return beam.weight.sum() * unit
-    b = torch.linalg.cross(beam.polarization_axis.expand_as(beam.direction), beam.direction)
-    b = b / b.norm(dim=-1, keepdim=True)
-    e = torch.linalg.cross(beam.direction, b)
-
-    def mean(v: Tensor) -> Tensor:
-        return (beam.weight[:, None] * v).mT @ v
-
-    return (beam.weight.sum() * unit + mean(beam.direction) - beam.kahn * (mean(e) - mean(b))) / 2
 
 
 def cameras(experiment: Experiment, d_min: float, point_spread: float, oversample: int = 1) -> list[Camera]:

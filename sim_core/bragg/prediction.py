@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..beam import bandwidth_variance, mean_wave
 from ..experiment import Experiment
-from .closed_form import GAUSSIAN, bandwidth_variance, mean_wave, reflections
+from .closed_form import GAUSSIAN, reflections
 
 
 class Prediction(NamedTuple):

@@ -6,28 +6,25 @@ where q runs over sub-pixels, layers and plane waves, f is solid angle x absorbe
 m runs over spindle positions and mosaic blocks.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from ..amplitudes import padded_values
 from ..beam import as_waves
 from ..constants import R_E_SQUARED
-from ..detector import absorbed_fraction, solid_angle
-from ..experiment import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
-from ..kernels.interpolated_sum import interpolated_sum
-from ..kernels.lattice_sum import lattice_sum
-from ..kernels.rays import pixel_rays
+from ..experiment import Crystal, Experiment, Scan
+from ..interference import Shape, Square
+from ..kernels.lattice.interpolated_sum import interpolated_sum
+from ..kernels.lattice.lattice_sum import lattice_sum
+from ..kernels.lattice.rays import pixel_rays
+from ..kernels.lattice.settings import Settings
 from ..kernels.selection import entries, select
-from ..kernels.settings import Settings
-from ..polarization import kahn_factor
+from ..rays import falloff, in_blocks, point_weights, polarization, subpixel_points
 from ..rotations import axis_rotation
-from .lattice import Shape, Square
 from .mosaic import DomainSample, domain_rotations
-from .structure_factors import padded_values
 
 BLOCK = 1 << 18
 """Scattering vectors that are held at a time; the backward pass computes each block again."""
@@ -48,61 +45,6 @@ def orientations(
     turns = blocks @ spindle[:, None]
     rows = (turns @ crystal.direct.T).mT.flatten(0, 1)
     return rows, torch.outer(scan.weight, domains.weights).flatten()
-
-
-def subpixel_points(
-    panel: Panel, pixels: Int[Tensor, "pixels 2"], oversample: int
-) -> Float[Tensor, "pixels layers subpixels 3"]:
-    """Centres of the sub-pixels [m] at the depth of each sensor layer."""
-    steps = (torch.arange(oversample, device=pixels.device) + 0.5) / oversample
-    offsets = torch.cartesian_prod(steps, steps).view(-1, 2).to(panel.origin.dtype)
-    points = panel.positions(pixels[:, None, :] + offsets)[:, None]
-    if panel.sensor is None:
-        return points
-    return points + panel.sensor.depths[:, None, None] * panel.normal
-
-
-def point_weights(
-    panel: Panel, points: Float[Tensor, "pixels layers subpixels 3"]
-) -> Float[Tensor, "pixels layers subpixels"]:
-    """Solid angle [sr] times absorbed fraction, divided by the number of sub-pixels."""
-    weights = solid_angle(points, panel.close_distance, panel.pixel_size) / points.shape[2]
-    if panel.sensor is None:
-        return weights
-    flight = points[:, 0] / points[:, 0].norm(dim=-1, keepdim=True)
-    absorbed = absorbed_fraction(flight, panel.normal, panel.sensor.attenuation, panel.sensor.edges)
-    return weights * absorbed.transpose(1, 2)
-
-
-def polarization(beam: Beam, flight: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch sources"]:
-    """Polarisation factor for each plane wave; one where the beam has none."""
-    if beam.kahn is None:
-        return flight.new_ones(*flight.shape[:-1], len(beam.weight))
-    return kahn_factor(beam.direction, flight[..., None, :], beam.polarization_axis, beam.kahn)
-
-
-def falloff(table: StructureFactors, scattering: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-    r"""Overall displacement factor of the intensity, :math:`e^{-B s^2/2}` with s = 1/d [1/A]; one without B."""
-    if table.b_iso is None:
-        return scattering.new_ones(scattering.shape[:-1])
-    return torch.exp(-table.b_iso / 2 * scattering.square().sum(-1))
-
-
-def in_blocks(
-    block: Callable[[Tensor], Tensor], pixels: Int[Tensor, "pixels 2"], size: int, recompute: bool = False
-) -> Float[Tensor, "pixels"]:
-    """The loop over pixels: ``block`` of each run of ``size`` pixels in order, one after the other.
-
-    Args:
-        block: Photons of some pixels.
-        pixels: Indices (slow, fast) of all pixels.
-        size: Pixels that are held at a time.
-        recompute: The backward pass computes each block again instead of storing it.
-    """
-    parts = pixels.split(size) if len(pixels) else (pixels,)
-    if len(parts) > 1 and recompute:
-        return torch.cat([checkpoint(block, part, use_reentrant=False) for part in parts])
-    return torch.cat([block(part) for part in parts])
 
 
 class SampledBragg(nn.Module):

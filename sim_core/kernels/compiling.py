@@ -47,5 +47,5 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def _sources() -> str:
     """A number that changes with any of the sources."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
     return hashlib.sha256(text).hexdigest()

@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from ..bragg.lattice import Shape, Square
+from ..interference import Shape, Square
 
 KERNELS = ("auto", "eager", "compiled")
 """What can be asked for."""
@@ -64,7 +64,7 @@ def select(
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {wanted}")
     reason = _against(wanted, evaluations, device, dtype, shape, interpolate, amplitudes_vary)
     if not reason:
-        reason = _missing("compiled" if device.type == "cpu" else "gpu", dtype, needed)
+        reason = _missing("lattice.compiled" if device.type == "cpu" else "lattice.gpu", dtype, needed)
     name = "machine code" if device.type == "cpu" else "Triton"
     precision = str(dtype).removeprefix("torch.")
     _say(f"sum over orientations: eager ({reason})" if reason else f"sum over orientations: {name}, {precision}")
@@ -97,7 +97,7 @@ def select_closed_form(
     elif wanted == "auto" and evaluations < WORTHWHILE_SPOTS:
         reason = "too small for compiling to pay"
     else:
-        reason = _missing("spot_compiled", dtype, needed)
+        reason = _missing("spots.compiled", dtype, needed)
     _say(f"closed form: eager ({reason})" if reason else f"closed form: machine code, {str(dtype)[6:]}")
     return "eager" if reason else "compiled"
 

@@ -17,9 +17,9 @@ from refine.builders import build_panel
 from refine.formats.reflections import read_hkl
 from refine.settings import Detector
 from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
-from sim_core.bragg.lattice import SHAPES, Square
 from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.interference import SHAPES, Square
 
 CASES = [
     "base_mosflm_cubic",

@@ -8,9 +8,9 @@ import torch
 from support import tensor
 
 from sim_core import Sensor
-from sim_core.bragg.lattice import SHAPES, Round, Square
 from sim_core.bragg.mosaic import DomainSample, quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg, orientations
+from sim_core.interference import SHAPES, Round, Square
 from sim_core.rotations import axis_rotation
 
 pytestmark = pytest.mark.usefixtures("kernel")
@@ -169,7 +169,7 @@ def test_chunks_do_not_change_the_image_or_its_gradient(experiment, with_crystal
 
     whole = image_and_gradient()
     monkeypatch.setattr("sim_core.bragg.sampled.BLOCK", 1000)
-    monkeypatch.setattr("sim_core.kernels.eager.TILE", {"cpu": 700})
+    monkeypatch.setattr("sim_core.kernels.lattice.eager.TILE", {"cpu": 700})
     torch.testing.assert_close(image_and_gradient(), whole)
 
 

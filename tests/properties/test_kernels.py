@@ -9,15 +9,16 @@ import torch
 from support import tensor
 
 from sim_core import Sensor, StructureFactors
-from sim_core.bragg.lattice import SHAPES, Square
+from sim_core.amplitudes import padded_values
 from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.bragg.structure_factors import padded_values
-from sim_core.kernels import compiled, selection
-from sim_core.kernels.lanes import LANES
-from sim_core.kernels.lattice_sum import lattice_sum
+from sim_core.interference import SHAPES, Square
+from sim_core.kernels import selection
+from sim_core.kernels.lattice import compiled
+from sim_core.kernels.lattice.lanes import LANES
+from sim_core.kernels.lattice.lattice_sum import lattice_sum
+from sim_core.kernels.lattice.settings import Settings
 from sim_core.kernels.parts import in_parts
-from sim_core.kernels.settings import Settings
 
 BOUND = {torch.float64: 1e-11, torch.float32: 2e-5}
 PRECISIONS = list(BOUND)
@@ -286,4 +287,4 @@ def test_the_first_call_may_be_a_jacobian(experiment, with_crystal):
     selection._problem.cache_clear()
     simulator = SampledBragg(random_domains(3, 5), kernel="compiled")
     torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(torch.tensor(0.01).double())
-    assert selection._missing("compiled", torch.float64, ("image", "tangents")) == ""
+    assert selection._missing("lattice.compiled", torch.float64, ("image", "tangents")) == ""

@@ -9,8 +9,9 @@ from support import tensor
 
 from sim_core import Scan, Sensor
 from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg
-from sim_core.kernels import selection, spot_compiled
-from sim_core.kernels.spot_sum import rotation_mean
+from sim_core.kernels import selection
+from sim_core.kernels.spots import compiled as spot_compiled
+from sim_core.kernels.spots.sum import rotation_mean
 
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -10,10 +10,10 @@ from support import tensor
 
 from sim_core import Experiment, Scan, Sensor, StructureFactors
 from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed, parts_needed
-from sim_core.bragg.lattice import Gaussian, Square
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.kernels.spot_sum import flattening, rotation_mean
+from sim_core.interference import Gaussian, Square
+from sim_core.kernels.spots.sum import flattening, rotation_mean
 from sim_core.rotations import axis_rotation
 
 CLOSED = ClosedFormBragg(GAUSSIAN)
@@ -355,7 +355,7 @@ def test_resolution_limit(spread):
 
 def test_blocks_of_pixels_do_not_change_the_image(spread, monkeypatch):
     whole = CLOSED(spread)
-    monkeypatch.setattr("sim_core.kernels.spot_image.BLOCK", 700)
+    monkeypatch.setattr("sim_core.kernels.spots.image.BLOCK", 700)
     torch.testing.assert_close(CLOSED(spread), whole)
 
 

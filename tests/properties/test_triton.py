@@ -10,10 +10,10 @@ from support import REPOSITORY
 PROGRAM = """
 import torch
 from sim_core import StructureFactors
-from sim_core.bragg.lattice import Square
-from sim_core.bragg.structure_factors import padded_values
-from sim_core.kernels import eager, gpu
-from sim_core.kernels.settings import Settings
+from sim_core.interference import Square
+from sim_core.amplitudes import padded_values
+from sim_core.kernels.lattice import eager, gpu
+from sim_core.kernels.lattice.settings import Settings
 
 torch.manual_seed(0)
 t = lambda v: torch.tensor(v, dtype=torch.float64)

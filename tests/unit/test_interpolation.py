@@ -8,10 +8,10 @@ from support import tensor
 from torch import Tensor
 
 from sim_core import Experiment, StructureFactors
-from sim_core.bragg.lattice import Gauss, Round, Shape, Square
+from sim_core.amplitudes import interpolable, tricubic
 from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.bragg.structure_factors import interpolable, tricubic
+from sim_core.interference import Gauss, Round, Shape, Square
 
 LOW = torch.tensor([-3, -4, -2])
 

@@ -7,7 +7,7 @@ import torch
 from support import tensor
 
 from sim_core import StructureFactors
-from sim_core.bragg import orientations as o
+from sim_core.search import orientations as o
 
 CELLS = {
     "cubic": ((100, 100, 100, 90, 90, 90), 24),

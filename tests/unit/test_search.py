@@ -15,17 +15,17 @@ from refine.errors import InputError
 from refine.problem import build_problem
 from refine.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
 from sim_core.bragg.mosaic import random_domains
-from sim_core.bragg.orientations import (
+from sim_core.bragg.sampled import SampledBragg
+from sim_core.rotations import xyz_angles, xyz_rotation
+from sim_core.search.grid import TOLERANCE, scores_of
+from sim_core.search.orientations import (
     distance,
     matrix_quaternion,
     quaternion_matrix,
     quaternion_product,
     table_rotations,
 )
-from sim_core.bragg.sampled import SampledBragg
-from sim_core.bragg.scene import Image
-from sim_core.bragg.search import TOLERANCE, scores_of
-from sim_core.rotations import xyz_angles, xyz_rotation
+from sim_core.search.scene import Image
 
 
 def image(n_cells, seed, cell):

@@ -7,17 +7,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..beam import bandwidth_variance, directions_covariance, mean_wave
+from ..bragg.closed_form import GAUSSIAN, Blocks, reflections
+from ..bragg.mosaic import SIGMA_PER_SPREAD
 from ..constants import R_E_SQUARED
 from ..experiment import Experiment
-from ..kernels.spot_image import pixel_edges
-from ..kernels.spot_sum import Spots
+from ..kernels.spots.camera import pixel_edges
+from ..kernels.spots.sum import Spots
+from ..rays import falloff, point_weights, polarization
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume
-from .closed_form import GAUSSIAN, Blocks, bandwidth_variance, directions_covariance, mean_wave, reflections
-from .mosaic import SIGMA_PER_SPREAD
+from .grid import Scene, Target
 from .orientations import table_rotations
-from .sampled import falloff, point_weights, polarization
-from .search import Scene, Target
 from .spot_map import Pixels, Reflections, beam_frame, local_background, standing_out, visible_reflections
 
 STRONGEST = 2000

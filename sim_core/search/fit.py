@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..kernels.spot_sum import Settings, Spots
+from ..kernels.spots.sum import Settings, Spots
+from .grid import Fits, Target, expected, root
 from .orientations import quaternion_matrix, quaternion_product, vector_quaternion
-from .search import Fits, Target, expected, root
 
 ROWS = 1 << 14
 """Pixels times candidates that are held at a time."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..kernels.spot_sum import Settings, Spots, spot_sum
+from ..kernels.spots.sum import Settings, Spots, spot_sum
 from .orientations import distance, even_rotations, grid_size, in_zone, quaternion_matrix, quaternion_product
 from .orientations import vector_quaternion as turn
 from .spot_map import Pixels, Reflections, match, ring_map

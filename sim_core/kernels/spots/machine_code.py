@@ -7,8 +7,8 @@ derivatives along given directions, is written to memory.
 
 import numpy as np
 
-from .compiling import entry, lanes
-from .spot_slopes import (
+from ..compiling import entry, lanes
+from .slopes import (
     add_lattice_point,
     add_rotated_slopes,
     add_scaled,
@@ -17,7 +17,7 @@ from .spot_slopes import (
     clear,
     column_sum,
 )
-from .spot_tile import (
+from .tile import (
     AXIS,
     BASIS,
     BY_S,

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .compiling import lane_sum as lanes
+from ..compiling import lane_sum as lanes
 from .lanes import BLOCK, F2, LANES, OFFSET, ORIGIN
 
 _T = LANES

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..constants import AVOGADRO, R_E_SQUARED
-from ..detector import solid_angle
-from ..experiment import Beam, Experiment
-from .sampled import point_weights, polarization, subpixel_points
+from .constants import AVOGADRO, R_E_SQUARED
+from .detector import solid_angle
+from .experiment import Beam, Experiment
+from .rays import point_weights, polarization, subpixel_points
 
 RADIAL_KNOTS = 8
 """Knots of a radial background."""

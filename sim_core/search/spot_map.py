@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..amplitudes import padded_index, padded_values
 from ..experiment import StructureFactors
-from .structure_factors import padded_index, padded_values
 
 
 class Pixels(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..experiment import StructureFactors
+from .experiment import StructureFactors
 
 
 def padded_values(structure_factors: StructureFactors) -> Float[Tensor, "n"]:

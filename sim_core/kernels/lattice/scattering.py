@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiling import lane_sum as lanes
+from ..compiling import lane_sum as lanes
 from .lanes import LANES
 
 _T = LANES

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""What one orientation gives to the lanes: amplitudes, and profiles or their slopes (:mod:`sim_core.kernels.lanes`).
+"""What one orientation gives to the lanes: amplitudes, and profiles or their slopes (:mod:`.lanes`).
 
 Amplitudes are fetched one by one, which keeps the ports of the memory busy, and profiles are arithmetic: both are done
 block by block, so that the processor works on the one while it waits for the other.
@@ -7,7 +7,7 @@ block by block, so that the processor works on the one while it waits for the ot
 
 from typing import Any, NamedTuple
 
-from .compiling import lane_sum as lanes
+from ..compiling import lane_sum as lanes
 from .lanes import (
     BLOCK,
     F2,

@@ -19,7 +19,7 @@ kept away from zero on its own.
 
 import numpy as np
 
-from .compiling import lane_sum as lanes
+from ..compiling import lane_sum as lanes
 
 LANES = 256
 """Pixels or rows that are worked on at a time."""
@@ -40,7 +40,7 @@ F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK, OFFSET, ORIGIN = (
 WORKSPACE = 23 * LANES
 """Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S.
 
-OFFSET and ORIGIN belong to :func:`sim_core.kernels.nearest.near`.
+OFFSET and ORIGIN belong to :func:`sim_core.kernels.lattice.nearest.near`.
 """
 
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..bragg.lattice import Shape
+from ...interference import Shape
 
 
 class Settings(NamedTuple):

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import spot_machine_code
-from .parts import in_parts
-from .spot_image import Camera
-from .spot_sum import Settings, Spots
-from .spot_tile import BASIS, CAMERA, LANES, TERM, TERMS, Plan
+from ..parts import in_parts
+from . import machine_code as spot_machine_code
+from .camera import Camera
+from .sum import Settings, Spots
+from .tile import BASIS, CAMERA, LANES, TERM, TERMS, Plan
 
 PART = LANES << 7
 """Pixels of a part."""
@@ -48,7 +48,7 @@ def spot_image(
     settings: Settings,
     pixels: Int[Tensor, "pixels 2"] | None = None,
 ) -> Float[Tensor, "pixels"]:
-    """See :func:`sim_core.kernels.spot_image.spot_image`."""
+    """See :func:`sim_core.kernels.spots.image.spot_image`."""
     unit = torch.linalg.matrix_norm(spots.constant[0, 0].detach()).sqrt()
     width, height = camera.image_size
     job = Job(

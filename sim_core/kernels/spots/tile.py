@@ -11,9 +11,9 @@ from collections import namedtuple
 
 import numpy as np
 
+from ..compiling import lanes
 from . import symmetric
-from .compiling import lanes
-from .spot_functions import exponential, rotation_means
+from .functions import exponential, rotation_means
 
 LANES = 128
 """Pixels that are worked on at a time."""

@@ -2,7 +2,7 @@ r"""The sum over orientations with structure factors between the reflections.
 
 .. math:: y_r = \sum_m w_m F^2(h_{rm}) P(x_{rm})
 
-Beside :func:`sim_core.kernels.lattice_sum.lattice_sum`, with F a function of the fractional index. Plain tensor
+Beside :func:`sim_core.kernels.lattice.lattice_sum.lattice_sum`, with F a function of the fractional index. Plain tensor
 operations carry the derivatives of F; only the profile's are written out.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ..bragg.lattice import Shape
-from ..bragg.structure_factors import box_limits, interpolable, nearest_reflection, padded_index, tricubic
+from ...amplitudes import box_limits, interpolable, nearest_reflection, padded_index, tricubic
+from ...interference import Shape
 from .eager import TILE
 from .settings import Settings
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .compiling import lanes
+from ..compiling import lanes
 
 _ERFC_DOUBLE = (
     0.17900115118139026,

@@ -3,7 +3,7 @@ r"""Interference functions |F_latt|^2 of one block of unit cells, with their slo
 Each function repeats with period one in h, so it is evaluated at x = h - round(h): the direct form loses the peak to
 cancellation in single precision. A shape splits into an amplitude, which depends on the number of cells alone, and a
 profile of x [3, rows, samples] with a vector of profile parameters; the profile's slopes are written out, because the
-sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice_sum`).
+sum over samples is differentiated by hand (:mod:`sim_core.kernels.lattice.lattice_sum`).
 """
 
 import math

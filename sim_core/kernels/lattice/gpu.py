@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, ignore-errors
-"""The sum over orientations on a GPU, in Triton: the same formulas as :mod:`sim_core.kernels.lanes`.
+"""The sum over orientations on a GPU, in Triton: the same formulas as :mod:`sim_core.kernels.lattice.lanes`.
 
 A program works on ``BLOCK`` rows and loops over orientations. It has been checked in Triton's interpreter against the
 eager reference; it has not been measured on a GPU, so that ``auto`` does not choose it.

@@ -3,8 +3,8 @@ r"""The sum over orientations of the crystal, the hot loop of the sampled simula
 .. math:: y_r = \sum_m w_m F^2(h^0_{rm}) P(x_{rm}), \quad h_{rm} = A_m S_r, \quad x = h - h^0
 
 Values and all first derivatives are computed in tiles of rows and nothing but the inputs is kept between the
-forward and the backward pass, so memory is O(rows + orientations). :mod:`sim_core.kernels.eager` is the reference,
-:mod:`sim_core.kernels.compiled` and :mod:`sim_core.kernels.gpu` compute the same faster;
+forward and the backward pass, so memory is O(rows + orientations). :mod:`.eager` is the reference,
+:mod:`.compiled` and :mod:`.gpu` compute the same faster;
 :func:`sim_core.kernels.selection.select` says which of them runs.
 
 Indices are found in double precision whatever the precision of the sum: the fractional part of a large number would

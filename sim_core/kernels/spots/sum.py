@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
+from ...amplitudes import box_limits, nearest_reflection, padded_index
 from .symmetric import Symmetric, Vector, add, cross, form, inverse_parts, turned
 
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..amplitudes import padded_index, padded_values
 from ..experiment import StructureFactors
 from ..unit_cell import reciprocal_basis
-from .structure_factors import padded_index, padded_values
 
 GRID_THICKNESS = 3.5
 """Sum of the volumes of the balls of covering radius around the points of :func:`even_rotations`, relative to the

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..experiment import Beam, Panel
+from ...experiment import Beam, Panel
 
 
 @dataclass(frozen=True)

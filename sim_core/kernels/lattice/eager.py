@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..bragg.structure_factors import box_limits, nearest_reflection, padded_index
+from ...amplitudes import box_limits, nearest_reflection, padded_index
 from .settings import Settings
 
 # glibc hands freed blocks back to the system unless one as large was freed before. Without this, a tile's temporaries

@@ -19,9 +19,9 @@ an entry off the diagonal is twice that of the matrix.
 
 import math
 
-from .compiling import lane_sum, lanes
-from .spot_functions import exponential, rotation_means
-from .spot_tile import (
+from ..compiling import lane_sum, lanes
+from .functions import exponential, rotation_means
+from .tile import (
     AREA,
     B_ISO,
     BANDWIDTH,

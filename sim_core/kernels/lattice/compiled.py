@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..parts import in_parts
 from . import machine_code
 from .lanes import LANES, LARGEST_POLYNOMIAL, LONG, SHORT
-from .parts import in_parts
 from .profiles import Lattice, Profile
 from .rays import PixelRays
 from .scattering import Rays

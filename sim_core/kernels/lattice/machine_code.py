@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""Loops over pixels in machine code: the image, its gradient and its tangents, from :mod:`sim_core.kernels.profiles`.
+"""Loops over pixels in machine code: the image, its gradient and its tangents, from :mod:`.profiles`.
 
 A record ``Rays`` says where the scattering vectors come from: ``rows`` holds them, or they are computed from pixels
 for each of ``waves`` (a sub-pixel and a plane wave), so that memory is O(pixels).
@@ -7,8 +7,8 @@ for each of ``waves`` (a sub-pixel and a plane wave), so that memory is O(pixels
 
 import numpy as np
 
-from .compiling import entry
-from .compiling import lane_sum as lanes
+from ..compiling import entry
+from ..compiling import lane_sum as lanes
 from .lanes import (
     BACK,
     CELLS,

@@ -1,0 +1,1 @@
+"""The sum over orientations, the hot loop of the sampled simulator."""

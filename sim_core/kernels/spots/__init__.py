@@ -1,0 +1,1 @@
+"""The sum over Gaussians, the hot loop of the closed form."""

@@ -1,0 +1,1 @@
+"""An orientation from nothing."""
