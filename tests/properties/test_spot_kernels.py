@@ -88,7 +88,7 @@ def test_the_first_call_may_be_a_jacobian(experiment, with_crystal, monkeypatch)
     spot_compiled.problem.cache_clear()
     simulator = ClosedFormBragg(kernel="compiled")
     torch.func.jacfwd(lambda x: simulator(with_crystal(experiment, mosaic_spread=x)))(tensor(0.01))
-    assert selection._missing("spot_compiled", torch.float64, ("image", "tangents")) == ""
+    assert selection._missing("spots.compiled", torch.float64, ("image", "tangents")) == ""
 
 
 def test_without_a_compiler_the_reference_runs(experiment, monkeypatch, caplog):
