@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from refine.build import Problem, build_problem
 from refine.compose import load
-from refine.losses import Poisson
-from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt
-from refine.parameters import labels
-from refine.problem import Problem, build_problem
-from refine.results import standard_uncertainties
+from refine.fit.losses import Poisson
+from refine.fit.optimizers import LevenbergMarquardt
+from refine.fit.refinement import RefinementModule
+from refine.parameters.parameters import labels
+from refine.report.results import standard_uncertainties
 from sim_core.bragg.mosaic import DomainSample, domain_rotations, normal_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.interference import Gaussian

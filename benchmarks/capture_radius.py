@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from refine.build import build_problem
 from refine.compose import load
-from refine.problem import build_problem
 from refine.run import refine
 from sim_core.rotations import axis_rotation, xyz_angles, xyz_rotation
 

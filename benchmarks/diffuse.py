@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from machine import machine
 
-from refine.diffuse_builders import build_structure
+from refine.experiment.atoms import build_structure
 from refine.formats.models import read_model
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors

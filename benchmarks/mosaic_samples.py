@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from refine.build import build_problem
 from refine.compose import load
-from refine.problem import build_problem
 from sim_core import Experiment
 from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg

@@ -20,9 +20,9 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 
+from refine.build import build_problem
 from refine.compose import load
-from refine.problem import build_problem
-from refine.search import NothingFoundError, misset_rotation
+from refine.stages.search import NothingFoundError, misset_rotation
 from sim_core.search.orientations import distance, matrix_quaternion
 
 TABLE = Path(__file__).parent / "results" / "search.json"

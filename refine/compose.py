@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from refine.paths import REPOSITORY
-from refine.settings import Settings, validate
+from refine.settings.schema import Settings, validate
 
 CONFIGS = REPOSITORY / "configs"
 

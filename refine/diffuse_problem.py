@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refine.datamodule import Observation
-from refine.diffuse_model import DiffuseModel, Points, open_model, points_of, zone_rates
+from refine.data.observation import Observation
 from refine.errors import required
+from refine.fit.losses import KnownNoise
 from refine.formats.maps import read_map
 from refine.formats.models import CrystalModel
-from refine.losses import KnownNoise
-from refine.parameters import Parameters, ParameterSpec, declare, labels
+from refine.parameters.parameters import Parameters, ParameterSpec, declare, labels
+from refine.parameters.restraints import ElasticNetwork
 from refine.paths import existing_file
-from refine.restraints import ElasticNetwork
-from refine.settings import Settings
+from refine.settings.schema import Settings
+from refine.terms.diffuse import DiffuseModel, Points, open_model, points_of, zone_rates
 from sim_core.diffuse.structure import miller_indices
 
 JACOBIAN_BATCH = 1 << 15

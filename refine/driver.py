@@ -16,17 +16,17 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from refine.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
-from refine.datamodule import OneImage
+from refine.data.frames import SeveralImages
+from refine.data.observation import OneImage
 from refine.errors import InputError, RefinementError, required
-from refine.model import BraggModel
-from refine.module import RefinementModule
+from refine.fit.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
+from refine.fit.refinement import RefinementModule
 from refine.paths import existing_file
 from refine.refinable import Data, Refinable
-from refine.results import print_verdict, summary, write_results
-from refine.schedule import Schedule, blurred
-from refine.settings import Settings
-from refine.several import SeveralImages
+from refine.report.results import print_verdict, summary, write_results
+from refine.settings.schema import Settings
+from refine.stages.capture import Schedule, blurred
+from refine.terms.bragg import BraggModel
 
 
 def drive(data: Data, folder: Path, console: Console, start: float) -> dict[str, Any]:

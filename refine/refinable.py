@@ -8,12 +8,12 @@ import numpy as np
 from rich.console import Console
 from torch import Tensor, nn
 
-from refine.callbacks.history import History
-from refine.datamodule import Observation
-from refine.losses import Loss
-from refine.module import RefinementModule
-from refine.parameters import Parameters
-from refine.settings import Settings
+from refine.data.observation import Observation
+from refine.fit.callbacks.history import History
+from refine.fit.losses import Loss
+from refine.fit.refinement import RefinementModule
+from refine.parameters.parameters import Parameters
+from refine.settings.schema import Settings
 
 
 @runtime_checkable

@@ -10,17 +10,17 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from refine.callbacks import History
+from refine.build import Problem, build_problem
+from refine.data.frames import montage
 from refine.driver import clear, drive, from_config, quiet
-from refine.losses import Loss
-from refine.module import RefinementModule
-from refine.output import expected_frames, leave_files, on_frames
-from refine.problem import Problem, build_problem
-from refine.report import picture
-from refine.results import print_geometry, print_table, versions, write_results
-from refine.search import NothingFoundError, describe
-from refine.settings import Settings
-from refine.several import montage
+from refine.fit.callbacks import History
+from refine.fit.losses import Loss
+from refine.fit.refinement import RefinementModule
+from refine.report.files import expected_frames, leave_files, on_frames
+from refine.report.pictures import picture
+from refine.report.results import print_geometry, print_table, versions, write_results
+from refine.settings.schema import Settings
+from refine.stages.search import NothingFoundError, describe
 from refine.threads import SMALL, one_thread
 from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
 

@@ -33,7 +33,7 @@ def _run(config: DictConfig) -> None:
 
 def _simulate(config: DictConfig) -> None:
     with imports_stay():
-        from refine.settings import validate
+        from refine.settings.schema import validate
         from refine.simulation import simulate
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)

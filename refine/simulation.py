@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from refine.diffuse_model import as_map
+from refine.build import Problem, build_problem
 from refine.diffuse_problem import forward_model, start_of
 from refine.errors import required
 from refine.formats import images, maps
-from refine.model import BraggModel
-from refine.output import cbf_header, smv_header
-from refine.problem import Problem, build_problem
-from refine.settings import Settings
+from refine.report.files import cbf_header, smv_header
+from refine.settings.schema import Settings
+from refine.terms.bragg import BraggModel
+from refine.terms.diffuse import as_map
 
 IMAGES = (".img", ".smv", ".cbf", ".npy")
 """Endings of the images that can be written."""

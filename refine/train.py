@@ -56,7 +56,7 @@ def _report(hydra_config: Any, message: str, status: int) -> None:
 
 def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
     with imports_stay():
-        from refine.settings import validate
+        from refine.settings.schema import validate
 
     if clear_first:
         from refine.driver import clear
@@ -69,7 +69,7 @@ def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
         if settings.model.path is None:
             from refine.run import refine
         else:
-            from refine.diffuse_run import refine_map as refine
+            from refine.report.map import refine_map as refine
     refine(settings, folder)
 
 
@@ -127,7 +127,7 @@ def main() -> None:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    from refine.sweep import failed_runs
+    from refine.report.sweep import failed_runs
 
     if exit_status or failed_runs:
         sys.exit(max(exit_status, default=1))

@@ -4,8 +4,8 @@ import math
 import sys
 from dataclasses import dataclass
 
-from refine.conventions import CONVENTIONS, Convention
 from refine.errors import required
+from refine.experiment.conventions import CONVENTIONS, Convention
 
 from .command import PIX0, Command
 from .vectors import Vector, cross, dot, length, rotated, rotated_about, scaled, unit

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.diffuse_builders import build_reference_structure, build_structure
+from refine.experiment.atoms import build_reference_structure, build_structure
 from refine.formats.models import CrystalModel, read_model
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, grid

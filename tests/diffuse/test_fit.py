@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from refine.diffuse_model import DiffuseModel
-from refine.diffuse_settings import Diffuse
+from refine.fit.losses import KnownNoise
+from refine.fit.optimizers import LevenbergMarquardt
+from refine.fit.refinement import RefinementModule
 from refine.formats.models import read_model
-from refine.losses import KnownNoise
-from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt
-from refine.parameters import Parameters, ParameterSpec, declare
+from refine.parameters.parameters import Parameters, ParameterSpec, declare
+from refine.settings.terms import Diffuse
+from refine.terms.diffuse import DiffuseModel
 
 from .crystals import HERE, f64
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from refine.diffuse_builders import build_structure
+from refine.experiment.atoms import build_structure
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Wavevectors, separate_wavevectors, unique_wavevectors, zone_grid
 from sim_core.diffuse.columns import find_columns

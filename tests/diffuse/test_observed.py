@@ -9,9 +9,9 @@ import pytest
 
 from refine.compose import load
 from refine.diffuse_problem import NO_SIGMA, build_diffuse_problem
-from refine.diffuse_run import refine_map
 from refine.errors import InputError
 from refine.formats.maps import DiffuseMap, read_map, write_map
+from refine.report.map import refine_map
 from refine.simulation import simulate
 
 from .crystals import relative

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from refine.diffuse_builders import build_structure
+from refine.experiment.atoms import build_structure
 from sim_core.diffuse.bodies import SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors
 from sim_core.diffuse.elastic_network import find_contacts

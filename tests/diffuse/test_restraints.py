@@ -6,8 +6,8 @@ import torch
 
 from refine.compose import load
 from refine.diffuse_problem import build_diffuse_problem
-from refine.parameters import Parameters, ParameterSpec, declare
-from refine.restraints import ElasticNetwork
+from refine.parameters.parameters import Parameters, ParameterSpec, declare
+from refine.parameters.restraints import ElasticNetwork
 from sim_core.rotations import xyz_rotation
 
 from .crystals import f64

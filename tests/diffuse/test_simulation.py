@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from refine.build import build_problem
 from refine.compose import load
 from refine.diffuse_problem import build_diffuse_problem
 from refine.errors import InputError
 from refine.formats.images import read_image
 from refine.formats.maps import read_map
-from refine.problem import build_problem
 from refine.simulation import simulate
 
 from .crystals import relative

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
+from refine.build import build_problem
 from refine.compose import load
-from refine.losses import Poisson
-from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt
-from refine.parameters import labels
-from refine.problem import build_problem
-from refine.results import standard_uncertainties
-from refine.uncertainty import Uncertainty
+from refine.fit.losses import Poisson
+from refine.fit.optimizers import LevenbergMarquardt
+from refine.fit.refinement import RefinementModule
+from refine.fit.uncertainty import Uncertainty
+from refine.parameters.parameters import labels
+from refine.report.results import standard_uncertainties
 
 STILL = [
     "experiment=lysozyme_still",

@@ -8,7 +8,7 @@ from support import REPOSITORY
 
 from refine.compose import CONFIGS, load
 from refine.errors import InputError
-from refine.geometry import with_header
+from refine.experiment.header import with_header
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
 NEEDS = {"image": ["data.image=data/lysozyme/noise_lo.img"]}
@@ -24,8 +24,8 @@ def test_experiment_composes_and_reads_like_a_methods_section(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_can_be_built(name):
+    from refine.build import build_problem
     from refine.diffuse_problem import build_diffuse_problem
-    from refine.problem import build_problem
 
     settings = load(f"experiment={name}", *NEEDS.get(name, []))
     if settings.model.path is not None:

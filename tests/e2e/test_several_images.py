@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from refine.build import build_problem
 from refine.compose import load
 from refine.errors import InputError
-from refine.problem import build_problem
 from refine.run import refine
 from refine.simulation import simulate
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from support import tensor
 
-from refine.builders import build_panel
+from refine.experiment.builders import build_panel
 from refine.formats.reflections import read_hkl
-from refine.settings import Detector
+from refine.settings.schema import Detector
 from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
 from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
@@ -204,7 +204,7 @@ def test_panel_from_its_convention(name):
 
 
 def settings(changes: dict, geometry: dict, args: list[str]) -> tuple[Detector, dict[str, torch.Tensor]]:
-    from refine.builders import default_centre_mm
+    from refine.experiment.builders import default_centre_mm
 
     vectors = dict.fromkeys(("fast", "slow", "normal", "beam", "two_theta_axis", "polarization", "spindle"))
     changes = dict(changes)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from support import tensor
 
-from refine.boxes import BoxPlanes, box_of_each_pixel, planes
+from refine.build import build_problem
 from refine.compose import load
-from refine.datamodule import hot_pixels
-from refine.problem import build_problem
+from refine.data.observation import hot_pixels
+from refine.terms.planes import BoxPlanes, box_of_each_pixel, planes
 from sim_core.bragg.prediction import predicted_spots
 
 LYSOZYME = ["experiment=lysozyme_still", "simulator=closed_form", "crystal.shape=gaussian", "initial.scale=1.0"]

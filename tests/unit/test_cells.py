@@ -4,9 +4,9 @@ import pytest
 import torch
 from support import tensor
 
-from refine.cells import cell_ties, system_of
 from refine.errors import InputError
-from refine.parameters import Parameters, ParameterSpec
+from refine.parameters.cells import cell_ties, system_of
+from refine.parameters.parameters import Parameters, ParameterSpec
 
 CELLS = {
     "cubic": ([80, 80, 80, 90, 90, 90], 1),

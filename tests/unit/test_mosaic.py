@@ -4,8 +4,8 @@ import pytest
 import torch
 from support import tensor
 
+from refine.build import build_problem
 from refine.compose import load
-from refine.problem import build_problem
 from sim_core.bragg.mosaic import (
     SIGMA_PER_SPREAD,
     domain_rotations,

@@ -9,12 +9,12 @@ from support import tensor
 from torch import nn
 
 from refine.errors import InputError
-from refine.losses import Gaussian, MeanSquare, Poisson
-from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt, NormalEquations
-from refine.parameters import Parameters, ParameterSpec, labels, unit
-from refine.results import standard_uncertainties, value_with_esd
-from refine.uncertainty import Uncertainty, uncertainty
+from refine.fit.losses import Gaussian, MeanSquare, Poisson
+from refine.fit.optimizers import LevenbergMarquardt, NormalEquations
+from refine.fit.refinement import RefinementModule
+from refine.fit.uncertainty import Uncertainty, uncertainty
+from refine.parameters.parameters import Parameters, ParameterSpec, labels, unit
+from refine.report.results import standard_uncertainties, value_with_esd
 
 
 def two(**changes) -> Parameters:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from support import tensor
 
-from refine.arbitration import Solution
+from refine.build import build_problem
 from refine.compose import load
-from refine.datamodule import Observation
+from refine.data.observation import Observation
 from refine.errors import InputError
-from refine.problem import build_problem
-from refine.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
+from refine.stages.arbitration import Solution
+from refine.stages.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
 from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.rotations import xyz_angles, xyz_rotation

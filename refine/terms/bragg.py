@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from refine.boxes import BoxPlanes
-from refine.builders import Values, build_beam, build_crystal, build_panel, build_scan, convention_of
 from refine.errors import required
-from refine.settings import Settings
+from refine.experiment.builders import Values, build_beam, build_crystal, build_panel, build_scan, convention_of
+from refine.settings.schema import Settings
+from refine.terms.planes import BoxPlanes
 from sim_core import Experiment, StructureFactors
 from sim_core.background import flat_profile, radial_profiles, scatterer_profile
 from sim_core.bragg.closed_form import BLOCKS, ClosedFormBragg, neighbours_needed, parts_needed

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, Len
 from pydantic import FiniteFloat, model_validator
 
-from refine.cells import SYSTEMS
-from refine.settings_types import Cell, Count, MosaicModel, NotNegative, Pair, Positive, Section, Triple, Vector
+from refine.parameters.cells import SYSTEMS
+from refine.settings.types import Cell, Count, MosaicModel, NotNegative, Pair, Positive, Section, Triple, Vector
 
 
 class Crystal(Section):

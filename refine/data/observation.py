@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from refine.errors import required
 from refine.formats.images import DetectorImage, read_image
 from refine.paths import existing_file
-from refine.settings import Settings
+from refine.settings.schema import Settings
 
 
 @dataclass(frozen=True)

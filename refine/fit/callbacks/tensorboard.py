@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from refine.callbacks.history import physical
-from refine.module import RefinementModule
+from refine.fit.callbacks.history import physical
+from refine.fit.refinement import RefinementModule
 
 
 class TensorBoard(L.Callback):

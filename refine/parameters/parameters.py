@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from refine.errors import required
-from refine.restraints import ElasticNetwork
+from refine.parameters.restraints import ElasticNetwork
 
 AXES = ("x", "y", "z")
 COMPONENTS: dict[str, tuple[str, ...]] = {

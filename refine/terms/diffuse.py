@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from refine.diffuse_builders import build_reference_structure, build_structure
-from refine.diffuse_settings import Diffuse, ModelFile
 from refine.errors import required
+from refine.experiment.atoms import build_reference_structure, build_structure
 from refine.formats.maps import DiffuseMap, read_points
 from refine.formats.models import CrystalModel, read_model
 from refine.paths import existing_file
+from refine.settings.terms import Diffuse, ModelFile
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors, zone_grid
 from sim_core.diffuse.elastic_network import Springs, find_contacts

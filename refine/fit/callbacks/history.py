@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from refine.module import RefinementModule
+from refine.fit.refinement import RefinementModule
 from refine.paths import replacing
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine.losses import Loss
+from refine.fit.losses import Loss
 
 ITERATIONS = 50
 """Steps at most; scoring converges in a few where the model is near the data."""

@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from refine.callbacks.history import History, physical
-from refine.module import RefinementModule
-from refine.parameters import unit
+from refine.fit.callbacks.history import History, physical
+from refine.fit.refinement import RefinementModule
+from refine.fit.uncertainty import Uncertainty, uncertainty
+from refine.parameters.parameters import unit
 from refine.paths import replacing
 from refine.refinable import Refinable
-from refine.uncertainty import Uncertainty, uncertainty
 
 SMALL = ", and the esds are too small"
 

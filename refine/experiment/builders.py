@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.conventions import CONVENTIONS, Convention, unit
 from refine.errors import required
-from refine.experiment_settings import Beam as BeamSettings
-from refine.experiment_settings import Detector as DetectorSettings
-from refine.experiment_settings import Scan as ScanSettings
+from refine.experiment.conventions import CONVENTIONS, Convention, unit
+from refine.settings.experiment import Beam as BeamSettings
+from refine.settings.experiment import Detector as DetectorSettings
+from refine.settings.experiment import Scan as ScanSettings
 from sim_core import Beam, Crystal, Panel, Scan, Sensor
 from sim_core.beam import centred_grid, divergence_grid, tilted_directions
 from sim_core.bragg.mosaic import DomainSample, Misorientation, normal_domains, quadrature_domains, random_domains

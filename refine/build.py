@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.boxes import BoxPlanes, box_of_each_pixel
-from refine.builders import automatic_oversample, build_domains, tensor
-from refine.cells import cell_ties
-from refine.datamodule import Observation, from_file, from_simulation
+from refine.data.frames import SeveralImages, join, separate
+from refine.data.observation import Observation, from_file, from_simulation
 from refine.errors import InputError, required
+from refine.experiment.builders import automatic_oversample, build_domains, tensor
+from refine.experiment.header import header_of, with_header
 from refine.formats.images import read_image
 from refine.formats.orientation import read_mat
 from refine.formats.reflections import read_hkl
-from refine.geometry import header_of, with_header
-from refine.model import SPREADS, BraggModel
-from refine.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, declare_none, labels
+from refine.parameters.cells import cell_ties
+from refine.parameters.parameters import AXES, COMPONENTS, Parameters, ParameterSpec, declare, declare_none, labels
 from refine.paths import existing_file
-from refine.search import oriented
-from refine.settings import Settings
-from refine.several import SeveralImages, join, separate
+from refine.settings.schema import Settings
+from refine.stages.search import oriented
+from refine.terms.bragg import SPREADS, BraggModel
+from refine.terms.planes import BoxPlanes, box_of_each_pixel
 from sim_core import StructureFactors
 from sim_core.background import RADIAL_KNOTS
 from sim_core.bragg.mosaic import DomainSample, domain_rotations

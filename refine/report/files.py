@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine.callbacks import History
+from refine.build import Problem
+from refine.data.frames import montage
+from refine.fit.callbacks import History
+from refine.fit.refinement import RefinementModule
 from refine.formats.images import write_cbf
 from refine.formats.orientation import write_mat
-from refine.model import BraggModel
-from refine.module import RefinementModule
-from refine.problem import Problem
-from refine.report import write_report
-from refine.settings import Settings
-from refine.several import montage
+from refine.report.pictures import write_report
+from refine.settings.schema import Settings
+from refine.terms.bragg import BraggModel
 from sim_core import Experiment
 from sim_core.rotations import xyz_rotation
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refine.losses import SquareRoot
-from refine.model import BraggModel, build_simulator
-from refine.parameters import Parameters
-from refine.several import Several, SeveralImages
+from refine.data.frames import Several, SeveralImages
+from refine.fit.losses import SquareRoot
+from refine.parameters.parameters import Parameters
+from refine.terms.bragg import BraggModel, build_simulator
 from sim_core.bragg.mosaic import quadrature_domains
 
 SETTLED = 1e-2

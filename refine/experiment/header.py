@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from refine.builders import convention_of, default_centre_mm
 from refine.errors import required
+from refine.experiment.builders import convention_of, default_centre_mm
 from refine.formats.images import DetectorImage
-from refine.settings import Settings
+from refine.settings.schema import Settings
 
 
 def with_header(settings: Settings, header: dict[str, Any]) -> tuple[Settings, list[tuple[str, str, str, str]]]:

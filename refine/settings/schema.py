@@ -12,11 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from refine.diffuse_settings import Diffuse, DiffuseFit, ModelFile, Simulate
 from refine.errors import InputError, required
-from refine.experiment_settings import Beam, Crystal, Detector, Scan, Simulator, StructureFactorTable
-from refine.messages import first_error
-from refine.settings_types import Cell, Count, Mosaic, MosaicModel, NotNegative, Pair, Positive, Section, Triple, Vector
+from refine.settings.experiment import Beam, Crystal, Detector, Scan, Simulator, StructureFactorTable
+from refine.settings.messages import first_error
+from refine.settings.terms import Diffuse, DiffuseFit, ModelFile, Simulate
+from refine.settings.types import Cell, Count, Mosaic, MosaicModel, NotNegative, Pair, Positive, Section, Triple, Vector
 
 
 class Data(Section):

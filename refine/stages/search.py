@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refine.arbitration import Misset, Solution, overlap, ranked
-from refine.datamodule import Observation
+from refine.data.observation import Observation
 from refine.errors import RefinementError, required
-from refine.losses import Gaussian
-from refine.model import BraggModel
-from refine.settings import Parameter, Settings
+from refine.fit.losses import Gaussian
+from refine.settings.schema import Parameter, Settings
+from refine.stages.arbitration import Misset, Solution, overlap, ranked
+from refine.terms.bragg import BraggModel
 from refine.threads import SMALL, one_thread
 from sim_core import Experiment
 from sim_core.amplitudes import padded_values

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from refine.errors import RefinementError
-from refine.losses import Loss
-from refine.optimizers import LevenbergMarquardt, NormalEquations
-from refine.parameters import Parameters
-from refine.schedule import Schedule
-from refine.variable_projection import linear_fit
+from refine.fit.linear import linear_fit
+from refine.fit.losses import Loss
+from refine.fit.optimizers import LevenbergMarquardt, NormalEquations
+from refine.parameters.parameters import Parameters
+from refine.stages.capture import Schedule
 
 FALL = 0.2
 """What a linear parameter keeps of its value, at least, in one step."""

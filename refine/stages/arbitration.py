@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refine.builders import tensor
-from refine.datamodule import Observation
-from refine.losses import Loss
-from refine.model import BraggModel
-from refine.module import RefinementModule
-from refine.optimizers import LevenbergMarquardt
-from refine.parameters import Parameters, ParameterSpec
+from refine.data.observation import Observation
+from refine.experiment.builders import tensor
+from refine.fit.losses import Loss
+from refine.fit.optimizers import LevenbergMarquardt
+from refine.fit.refinement import RefinementModule
+from refine.parameters.parameters import Parameters, ParameterSpec
+from refine.terms.bragg import BraggModel
 from refine.threads import one_thread
 
 Misset = tuple[float, float, float]

@@ -10,15 +10,15 @@ import torch
 from rich.console import Console
 
 from refine import driver
-from refine.callbacks import History
-from refine.diffuse_model import as_map
 from refine.diffuse_problem import DiffuseProblem, MaskedModel, build_diffuse_problem
-from refine.diffuse_report import central_slices, residual_picture, shells, write_diffuse_report
+from refine.fit.callbacks import History
+from refine.fit.losses import Loss
+from refine.fit.refinement import RefinementModule
 from refine.formats.maps import write_map
-from refine.losses import Loss
-from refine.module import RefinementModule
-from refine.results import print_table
-from refine.settings import Settings
+from refine.report.map_pictures import central_slices, residual_picture, shells, write_diffuse_report
+from refine.report.results import print_table
+from refine.settings.schema import Settings
+from refine.terms.diffuse import as_map
 
 
 class FindContacts(L.Callback):

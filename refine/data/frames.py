@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refine.datamodule import Observation
+from refine.data.observation import Observation
 from refine.errors import required
-from refine.model import LINEAR
-from refine.parameters import COMPONENTS, Parameters, ParameterSpec, declare, labels
-from refine.settings import Settings
+from refine.parameters.parameters import COMPONENTS, Parameters, ParameterSpec, declare, labels
+from refine.settings.schema import Settings
+from refine.terms.bragg import LINEAR
 
 if TYPE_CHECKING:
-    from refine.problem import Problem
+    from refine.build import Problem
 
 ESTIMATED = ("scale", "background")
 """Parameters whose starting values come from each image; shared ones start from the mean."""

@@ -1,0 +1,1 @@
+"""What is compared with: images and maps, and where intensity is wanted."""

@@ -1,0 +1,1 @@
+"""What people write -> records of sim_core."""

@@ -1,0 +1,1 @@
+"""Objective, optimizers, uncertainties and the LightningModule."""
