@@ -1,8 +1,10 @@
 """The configuration outside the command line: compose and check it from Python."""
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from refine.parameters.declared import defaults
 from refine.paths import REPOSITORY
 from refine.settings.schema import Settings, validate
 
@@ -15,6 +17,8 @@ def _run_folder(given: str | None, experiment: str, time: str) -> str:
 
 
 OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+for _group, _keys in defaults().items():
+    ConfigStore.instance().store(name="declared", node=_keys, group=_group, provider="refine.parameters")
 
 
 def load(*overrides: str) -> Settings:

@@ -1,31 +1,31 @@
-"""One refinement against a detector image, from settings to the run folder."""
+"""One refinement, from settings to the run folder: build, fit, report."""
 
+import logging
+import shutil
+import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from refine.build import Problem, build_problem
-from refine.data.frames import montage
-from refine.driver import clear, drive, from_config, quiet
-from refine.fit.callbacks import History
-from refine.fit.losses import Loss
-from refine.fit.refinement import RefinementModule
-from refine.report.files import expected_frames, leave_files, on_frames
-from refine.report.pictures import picture
-from refine.report.results import print_geometry, print_table, versions, write_results
+from refine.build import build
+from refine.data.frames import Frames
+from refine.errors import InputError, RefinementError, required
+from refine.fit.callbacks import Convergence, History, LastCheckpoint, StepProgress, TensorBoard
+from refine.fit.callbacks.checkpoint import fingerprint, resumable
+from refine.fit.callbacks.tensorboard import hparams
+from refine.fit.refinement import Refinement
+from refine.report.image import ImageReport
+from refine.report.map import MapReport
+from refine.report.report import Report
+from refine.report.results import print_verdict, summary, versions, write_results
 from refine.settings.schema import Settings
-from refine.stages.search import NothingFoundError, describe
+from refine.stages.orientation import NothingFoundError
 from refine.threads import SMALL, one_thread
-from sim_core.bragg.mosaic import SIGMA_PER_SPREAD
-
-SEEN_DEG = 1e-3
-"""Mean rotation of the blocks of simulated data that is worth a line [deg]."""
 
 
 def refine(settings: Settings, folder: Path | str) -> dict[str, Any]:
@@ -47,89 +47,111 @@ def refine(settings: Settings, folder: Path | str) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     console = Console()
     try:
-        problem = build_problem(settings)
+        refinement = build(settings)
     except NothingFoundError as error:
         clear(folder)
         failed = {"experiment": settings.experiment_name, "status": "failed", "reason": str(error)}
         write_results(folder / "results.json", failed | {"search": error.search, "versions": versions()})
         raise
-    for number, image in enumerate(problem.images or (problem,), 1):
-        if image.search is not None:
-            which = f"image {number}: " if problem.images else ""
-            console.print(which + describe(image.search), soft_wrap=True, highlight=False)
-    if problem.geometry:
-        print_geometry(console, problem.geometry)
+    kind = MapReport if settings.of_a_map else ImageReport
+    report: Report = kind(settings, refinement)
+    report.begin(console)
     if settings.ckpt_path is None:
         clear(folder)
-    with one_thread(problem.model.evaluations < SMALL):
-        return drive(Images(problem), folder, console, start)
+    small = not settings.of_a_map and report.evaluations < SMALL
+    with one_thread(small):
+        return _fitted(settings, refinement, report, folder, console, start)
 
 
-class Images:
-    """A refinement against a detector image, as :func:`drive` needs it."""
-
-    callbacks: tuple[L.Callback, ...] = ()
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-
-    def loss(self) -> Loss:
-        """That of the configuration."""
-        data = self.problem.settings.data
-        loss: Loss = from_config("loss", self.problem.settings.loss, readout=data.readout / data.gain)
-        return loss
-
-    def picture(self, expected: Tensor) -> dict[str, np.ndarray]:
-        """Observed and expected photons and their difference."""
-        observed = on_frames(self.problem, self.problem.observation.observed())
-        return picture(observed, on_frames(self.problem, expected))
-
-    def calculated(self, module: RefinementModule) -> np.ndarray:
-        """The whole frame at the start."""
-        return montage(expected_frames(self.problem, module, initial=True))
-
-    def described(self, module: RefinementModule) -> dict[str, Any]:
-        """What the model was, the standard deviation of its misorientations, the mean rotation of blocks."""
-        model = self.problem.model
-        sigma = (SIGMA_PER_SPREAD * module.refined()["mosaic_spread_deg"]).tolist()
-        return {
-            "model": {"pixels": len(model.pixels), **model.described()},
-            "data": _files(self.problem),
-            "mosaic_sigma_deg": sigma,
-            "mean_domain_rotation_deg": self.problem.mean_rotation_deg,
-            **_searches(self.problem),
-        }
-
-    def leave(
-        self, module: RefinementModule, history: History, results: dict[str, Any], before: Any, folder: Path
-    ) -> None:
-        """Picture, orientation matrix and calculated image."""
-        leave_files(self.problem, module, history, results, before, folder)
-
-    def show(self, console: Console, results: dict[str, Any]) -> None:
-        """The closing table."""
-        print_table(console, results["parameters"])
-
-    def remark(self, console: Console, results: dict[str, Any]) -> None:
-        """The spread in another measure."""
-        spread = ", ".join(f"{s:.4g}" for s in np.ravel(results["mosaic_sigma_deg"]))
-        console.print(f"mosaic spread as a standard deviation about each axis: {spread} deg", highlight=False)
-        turned = self.problem.mean_rotation_deg.get("data", [])
-        if max(map(abs, turned), default=0.0) > SEEN_DEG:
-            angles = " ".join(f"{a:.3f}" for a in turned)
-            told = f"the blocks of the truth are turned by {angles} deg on average: part of the errors above"
-            console.print(told, soft_wrap=True, highlight=False)
+def _fitted(
+    settings: Settings, refinement: Refinement, report: Report, folder: Path, console: Console, start: float
+) -> dict[str, Any]:
+    """Fit, then leave the results: the same for every kind of data."""
+    trainer, callbacks = _trainer(settings, refinement, report, folder, start)
+    resume = resumable(settings, refinement)
+    history, convergence = callbacks[History], callbacks[Convergence]
+    status, reason = "max_steps", f"{settings.trainer.max_steps} steps were allowed"
+    try:
+        before = report.calculated()
+        trainer.fit(refinement, datamodule=Frames(len(refinement.frames)), ckpt_path=resume)
+        if convergence.converged:
+            status, reason = "converged", convergence.reason
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        reason = "interrupted" if stopped else _first(error) or type(error).__name__
+        write_results(folder / "results.json", summary(settings, refinement, history, "failed", reason))
+        raise RefinementError(reason) from error
+    refinement.to("cpu" if not torch.cuda.is_available() else refinement.device)
+    refinement.prepare()
+    vector = refinement.refined.vector()
+    history.add(refinement, len(history.rows), float(refinement.loss_at(vector)), vector)
+    history.write()
+    results = summary(settings, refinement, history, status, reason) | report.entries()
+    report.leave(history, results, before, folder)
+    if TensorBoard in callbacks:
+        last = len(history.rows) - 1, history.rows[-1]["loss"]
+        callbacks[TensorBoard].finish(refinement, *last, hparams(settings))
+    write_results(folder / "results.json", results)
+    report.show(console, results)
+    print_verdict(console, results)
+    report.remark(console, results)
+    console.print(f"{folder}", soft_wrap=True)
+    return results
 
 
-def _searches(problem: Problem) -> dict[str, Any]:
-    """What searches saw, where there were any: of one image, or a list with null where there was none."""
-    reports = [image.search for image in problem.images or (problem,)]
-    found = reports if problem.images else reports[0]
-    return {"search": found} if any(reports) else {}
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left in a folder that is used again."""
+    left = ("results.json", "history.csv", "report.png", "refined*.mat", "refined.pdb", "refined.cif")
+    for pattern in (*left, "calculated*.cbf", "calculated.npz"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    for name in ("tensorboard", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _files(problem: Problem) -> dict[str, Any]:
-    """Paths and digests of the images; those of one image by themselves."""
-    seen = [image.observation for image in problem.images or (problem,)]
-    paths, digests = [None if o.path is None else str(o.path) for o in seen], [o.sha256 for o in seen]
-    return {"path": paths, "sha256": digests} if problem.images else {"path": paths[0], "sha256": digests[0]}
+def _trainer(
+    settings: Settings, refinement: Refinement, report: Report, folder: Path, start: float
+) -> tuple[L.Trainer, dict[type, Any]]:
+    choice = settings.trainer
+    try:
+        refinement.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer: {_first(error)}") from None
+    callbacks: list[L.Callback] = [Convergence(), History(folder / "history.csv", start), StepProgress()]
+    if settings.logger.kind == "tensorboard":
+        every = choice.log_every, choice.image_every
+        callbacks.append(TensorBoard(folder / "tensorboard", report.picture, *every))
+    last = LastCheckpoint(folder / "checkpoints", choice.checkpoint_every, fingerprint(settings, refinement))
+    callbacks.append(last)
+    accelerator = choice.accelerator
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "cpu"
+    try:
+        trainer = L.Trainer(
+            default_root_dir=folder,
+            max_epochs=choice.max_steps,
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+    except Exception as error:
+        raise required("trainer.accelerator", "one that this machine has", f"{accelerator} ({_first(error)})") from None
+    return trainer, {type(c): c for c in callbacks}
+
+
+def quiet() -> None:
+    """Lightning's advice on data loaders and its banner are not for our users."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    kernels = logging.getLogger("sim_core.kernels")  # says which implementation of the simulator runs
+    kernels.setLevel(logging.INFO)
+    if not kernels.handlers:
+        kernels.addHandler(logging.StreamHandler(sys.stdout))
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", module=r"torch\.utils\.tensorboard.*")
+
+
+def _first(error: object) -> str:
+    return str(error).strip().split("\n")[0]

@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from refine.collector import imports_stay, leave
 from refine.errors import InputError, RefinementError
-from refine.train import _forget, _one_line
 
 with imports_stay():
+    from refine.command import forget, one_line
     from refine.compose import CONFIGS
 
 _failures: list[str] = []
@@ -27,8 +27,8 @@ def _run(config: DictConfig) -> None:
     try:
         _simulate(config)
     except (InputError, RefinementError, ValueError, OSError, OmegaConfBaseException) as error:
-        _failures.append(_one_line(error))
-    _forget(Path(HydraConfig.get().runtime.output_dir))
+        _failures.append(one_line(error))
+    forget(Path(HydraConfig.get().runtime.output_dir))
 
 
 def _simulate(config: DictConfig) -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     try:
         _run()
     except (HydraException, OmegaConfBaseException) as error:
-        _failures.append(_one_line(error))
+        _failures.append(one_line(error))
     if _failures:
         print(f"error: {_failures[0]}", file=sys.stderr)
         sys.exit(2)

@@ -1,9 +1,6 @@
 """Refine an experiment: ``python refine/train.py experiment=mosaic_misset``."""
 
-import difflib
 import os
-import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from refine.collector import imports_stay, leave
 from refine.errors import RefinementError
-from refine.paths import REPOSITORY
 
 with imports_stay():
+    from refine.command import forget, one_line
     from refine.compose import CONFIGS
 
 trace_wanted = "HYDRA_FULL_ERROR" in os.environ
@@ -40,8 +37,8 @@ def _run(config: DictConfig) -> None:
         if trace_wanted:
             raise
         if hydra_config.mode != RunMode.MULTIRUN:
-            _forget(folder)
-        _report(hydra_config, _one_line(error), 2)
+            forget(folder)
+        _report(hydra_config, one_line(error), 2)
     except RefinementError as error:
         _report(hydra_config, str(error), 1)
 
@@ -59,59 +56,15 @@ def _refine(config: DictConfig, folder: Path, clear_first: bool) -> None:
         from refine.settings.schema import validate
 
     if clear_first:
-        from refine.driver import clear
+        from refine.run import clear
 
         clear(folder)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = validate({str(k): v for k, v in plain.items()})
     with imports_stay():
-        if settings.model.path is None:
-            from refine.run import refine
-        else:
-            from refine.report.map import refine_map as refine
+        from refine.run import refine
     refine(settings, folder)
-
-
-def _forget(folder: Path) -> None:
-    """Remove the folder of a run that never started, unless it holds something of another run."""
-    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
-        shutil.rmtree(folder)
-        default = REPOSITORY / "outputs"
-        if folder.parent.parent == default and not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
-
-
-def _one_line(error: Exception) -> str:
-    """Hydra's many lines as one, with the nearest key where one was mistyped."""
-    text = str(error.__cause__ or error) if isinstance(error, HydraException) else str(error)
-    lines = [line.strip() for line in (str(error) + "\n" + text).splitlines() if line.strip()]
-    unknown = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"full_key: (\S+)", text)
-    if "is not in struct" in text or "Key '" in text:
-        key = unknown[1] if unknown else lines[0]
-        known = _known_keys()
-        near = difflib.get_close_matches(key, known, n=1)
-        if key in known:
-            return f"{key}: no such key in the {key.split('.')[0]} that was chosen"
-        return f"{key}: no such key" + (f"; did you mean {near[0]}?" if near else "")
-    missing = re.search(r"Could not find '([^']+)'", str(error))
-    if missing:
-        group, _, name = missing[1].rpartition("/")
-        options = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
-        return f"{group}: expected one of {', '.join(options)}, got {name}"
-    return lines[0]
-
-
-def _known_keys() -> list[str]:
-    """Every key of the default configuration, dotted."""
-    keys = []
-    for file in CONFIGS.glob("*/*.yaml"):
-        group = file.parent.name
-        if group != "experiment":
-            content = OmegaConf.load(file)
-            keys += [f"{group}.{key!s}" for key in content]
-            keys += [f"{group}.{key!s}.{k}" for key, v in content.items() if OmegaConf.is_dict(v) for k in v]
-    return [*keys, "experiment", "seed", "dtype", "ckpt_path", "logger", "output_dir"]
 
 
 def main() -> None:
@@ -125,7 +78,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if trace_wanted:
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     from refine.report.sweep import failed_runs
 

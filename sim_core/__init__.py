@@ -1,5 +1,25 @@
 """Differentiable X-ray diffraction: tensors in, tensors out."""
 
-from .experiment import Beam, Crystal, Experiment, Panel, Scan, Sensor, StructureFactors
+from .experiment import (
+    AmplitudeGrid,
+    Beam,
+    Crystal,
+    Experiment,
+    Panel,
+    Scan,
+    Sensor,
+    Structure,
+    StructureFactors,
+)
 
-__all__ = ["Beam", "Crystal", "Experiment", "Panel", "Scan", "Sensor", "StructureFactors"]
+__all__ = [
+    "AmplitudeGrid",
+    "Beam",
+    "Crystal",
+    "Experiment",
+    "Panel",
+    "Scan",
+    "Sensor",
+    "Structure",
+    "StructureFactors",
+]

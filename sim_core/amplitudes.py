@@ -1,12 +1,15 @@
 """Lookup of structure factor amplitudes at the nearest reflection, or between reflections."""
 
 from itertools import product
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .experiment import StructureFactors
+from .experiment import AmplitudeGrid, StructureFactors
+
+Number = TypeVar("Number", Tensor, float)
 
 
 def padded_values(structure_factors: StructureFactors) -> Float[Tensor, "n"]:
@@ -55,30 +58,42 @@ def tricubic(
 
     .. math:: F(h) = \sum_{ijk} L_i(h) L_j(k) L_k(l) F_{ijk}, \quad L_i(x) = \prod_{j \ne i} (x - x_j)/(x_i - x_j)
 
-    Smooth in the table and, within a cell of the lattice, in the indices. Where a neighbour is missing
-    (:func:`interpolable` tells) the value means nothing.
+    Smooth in the table and, within a cell of the lattice, in the indices. Between the outermost points of the box the
+    cell next to the border holds, too; beyond them the value means nothing.
 
     References: ``polin3`` in nanoBragg.
     """
     if min(table.shape) < 4:
         return table.new_zeros(hkl.shape[1:])
-    floor = hkl.detach().floor()
-    weights = [_lagrange(t) for t in (hkl - floor).to(table.dtype)]
     sizes = torch.tensor(table.shape, device=hkl.device).view(3, *[1] * (hkl.ndim - 1))
-    start = floor.long() - 1 - h_min.view(sizes.shape)
-    place = torch.minimum(start.clamp(min=0), (sizes - 4).clamp(min=0))
+    low = h_min.view(sizes.shape)
+    place = torch.minimum((hkl.detach().floor().long() - 1 - low).clamp(min=0), sizes - 4)
+    weights = [lagrange(t) for t in (hkl - (place + low + 1)).to(table.dtype)]
     _, n_k, n_l = table.shape
     corner = (place[0] * n_k + place[1]) * n_l + place[2]
     flat = table.flatten()
     total = torch.zeros_like(weights[0][0])
     for i, j in product(range(4), range(4)):
         row = corner + (i * n_k + j) * n_l
-        line = sum(weights[2][k] * torch.take(flat, row + k) for k in range(4))
+        line = sum(weights[2][k] * flat[row + k] for k in range(4))
         total = total + weights[0][i] * weights[1][j] * line
     return total
 
 
-def _lagrange(t: Float[Tensor, "*batch"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def intensity_between(grid: AmplitudeGrid, hkl: Float[Tensor, "3 *batch"]) -> Float[Tensor, "*batch"]:
+    """|F|^2 at fractional indices; beyond the grid, of four points or more along each axis, that of its border."""
+    axes = zip(hkl, grid.rate, grid.low.tolist(), grid.real.shape, strict=True)
+    held = torch.stack([(h * rate).clamp(low, low + size - 1) for h, rate, low, size in axes])
+    return tricubic(grid.real, grid.low, held).square() + tricubic(grid.imaginary, grid.low, held).square()
+
+
+def lagrange(t: Number) -> tuple[Number, Number, Number, Number]:
     """Cubic Lagrange polynomials of the nodes -1, 0, 1, 2."""
     a, b, c = t + 1, t - 1, t - 2
     return -t * b * c / 6, a * b * c / 2, -a * t * c / 2, a * t * b / 6
+
+
+def lagrange_slopes(t: Number) -> tuple[Number, Number, Number, Number]:
+    """Their derivatives."""
+    square = 3 * t * t
+    return (6 * t - square - 2) / 6, (square - 4 * t - 1) / 2, (2 * t + 2 - square) / 2, (square - 1) / 6

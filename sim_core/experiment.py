@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .form_factors import FormFactors
 from .rotations import xyz_rotation
 from .unit_cell import cell_and_orientation, direct_basis, reciprocal_basis
 
@@ -161,6 +162,26 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class AmplitudeGrid:
+    """Complex structure factors F [electrons] on a fine grid of reciprocal space, with which F varies within a spot.
+
+    The point (i, j, k) stands at the fractional index (low + (i, j, k)) / rate. A grid should reach a point further
+    than indices are wanted, so that all neighbours are there: beyond it, the value of its border counts.
+
+    Attributes:
+        real: Real part.
+        imaginary: Imaginary part.
+        low: Lowest place on the grid along each axis.
+        rate: Points for each index along each axis.
+    """
+
+    real: Float[Tensor, "h k l"]
+    imaginary: Float[Tensor, "h k l"]
+    low: Int[Tensor, "3"]
+    rate: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
 class StructureFactors:
     """Amplitudes |F| [electrons] on a box of Miller indices, and one for all indices outside it.
 
@@ -169,18 +190,50 @@ class StructureFactors:
         h_min: Lowest h, k, l of the box.
         default: |F| of every reflection outside the box.
         b_iso: Overall displacement factor [A^2], |F| exp(-B s^2/4) at s = 1/d; ``None`` for none.
+        between: F between reflections, which the sampled simulator takes instead of the table; ``None`` for |F| of the
+            nearest reflection.
     """
 
     table: Float[Tensor, "h k l"]
     h_min: Int[Tensor, "3"]
     default: Float[Tensor, ""]
     b_iso: Float[Tensor, ""] | None = None
+    between: AmplitudeGrid | None = None
 
     @classmethod
     def constant(cls, value: Float[Tensor, ""]) -> "StructureFactors":
         """The same amplitude for every reflection."""
         empty = value.new_zeros(0, 0, 0)
         return cls(empty, torch.zeros(3, dtype=torch.long, device=value.device), value)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The atoms of one asymmetric unit and the operations that fill the cell with copies of it; all fractional.
+
+    Lengths come with the cell of the crystal: atoms move with a cell that changes.
+
+    Attributes:
+        fractional: Atoms of the first unit.
+        rotations: Rotation of each symmetry operation.
+        translations: Its translation, whole cells included that bring the unit to where it is wanted.
+        b_iso: B = 8 pi^2 U of the atoms [A^2].
+        weight: Their occupancies.
+        mass: Their masses [dalton].
+        form_factors: Their scattering power.
+    """
+
+    fractional: Float[Tensor, "atoms 3"]
+    rotations: Int[Tensor, "units 3 3"]
+    translations: Float[Tensor, "units 3"]
+    b_iso: Float[Tensor, "atoms"]
+    weight: Float[Tensor, "atoms"]
+    mass: Float[Tensor, "atoms"]
+    form_factors: FormFactors
+
+    def positions(self) -> Float[Tensor, "units atoms 3"]:
+        """Fractional coordinates of the atoms of every unit."""
+        return self.fractional @ self.rotations.to(self.fractional).mT + self.translations[:, None]
 
 
 @dataclass(frozen=True)
@@ -192,3 +245,4 @@ class Experiment:
     crystal: Crystal
     scan: Scan
     structure_factors: StructureFactors = field(repr=False)
+    structure: Structure | None = field(default=None, repr=False)

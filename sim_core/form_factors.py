@@ -46,3 +46,10 @@ def form_factor(
     References: International Tables for Crystallography C, 6.1.1.
     """
     return torch.einsum("pkt,kt->pk", torch.exp(-stol2[:, None, None] * b), a) + c
+
+
+def form_factor_slope(
+    stol2: Float[Tensor, "points"], a: Float[Tensor, "kinds 4"], b: Float[Tensor, "kinds 4"]
+) -> Float[Tensor, "points kinds"]:
+    """Derivative of :func:`form_factor` in ``stol2`` [electron A^2]."""
+    return -torch.einsum("pkt,kt->pk", torch.exp(-stol2[:, None, None] * b), a * b)

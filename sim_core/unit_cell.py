@@ -51,6 +51,31 @@ def direct_basis(reciprocal: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:
     return rows / torch.dot(a_star, rows[0])
 
 
+def pdb_basis(cell: Float[Tensor, "6"]) -> Float[Tensor, "3 3"]:
+    r"""Rows a, b, c [A] with a along x and b in the xy plane: the Cartesian frame of atomic models.
+
+    .. math:: \begin{pmatrix} a & 0 & 0 \\ b\cos\gamma & b\sin\gamma & 0 \\
+        c\cos\beta & c(\cos\alpha - \cos\beta\cos\gamma)/\sin\gamma & V/(ab\sin\gamma) \end{pmatrix}
+
+    The frame of :func:`reciprocal_basis` is another one unless the axes are orthogonal: between the two, hand over
+    fractional coordinates and Miller indices.
+
+    Args:
+        cell: a, b, c [A], alpha, beta, gamma [rad].
+
+    References: PDB format 3.3, SCALEn; ``orth`` in gemmi.
+    """
+    a, b, c = cell[:3]
+    (ca, cb, cg), sg = cell[3:].cos(), cell[5].sin()
+    o = torch.zeros_like(a)
+    rows = [
+        torch.stack([a, o, o]),
+        torch.stack([b * cg, b * sg, o]),
+        torch.stack([c * cb, c * (ca - cb * cg) / sg, volume(cell) / (a * b * sg)]),
+    ]
+    return torch.stack(rows)
+
+
 def cell_and_orientation(
     reciprocal: Float[Tensor, "3 3"],
 ) -> tuple[Float[Tensor, "6"], Float[Tensor, "3 3"]]:

@@ -1,26 +1,41 @@
-"""The image to refine against: read from a file or simulated from the truth, as photons with a mask."""
+"""What is compared with: pictures as photons with a mask, and the flat observations that are made of them."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
 
+from refine.data.sites import Pixels
 from refine.errors import required
 from refine.formats.images import DetectorImage, read_image
 from refine.paths import existing_file
-from refine.settings.schema import Settings
+from refine.settings.data import Data
 
 
 @dataclass(frozen=True)
 class Observation:
-    """An image as photons.
+    """Data at the sites of one frame, in a row.
+
+    Attributes:
+        photons: Photons, or intensities of a map.
+        sigma: Their standard uncertainties; ``None`` for counts, or where a map has none.
+        sha256: Digest of the file, or of the simulated data.
+        path: The file; ``None`` for simulated data.
+    """
+
+    photons: Float[Tensor, "n"]
+    sigma: Float[Tensor, "n"] | None = None
+    sha256: str = ""
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A whole image as photons.
 
     Attributes:
         photons: Photons [slow, fast]: (counts - adc_offset)/gain.
@@ -34,37 +49,40 @@ class Observation:
     sha256: str
     path: Path | None = None
 
-    def pixels(self) -> Tensor:
-        """Indices (slow, fast) of the pixels that are used."""
-        return torch.from_numpy(np.argwhere(self.used))
+    def pixels(self) -> Pixels:
+        """The pixels that are used."""
+        return Pixels(torch.from_numpy(np.argwhere(self.used)))
 
-    def observed(self) -> Tensor:
+    def observation(self) -> Observation:
         """Photons of the pixels that are used."""
-        return torch.from_numpy(self.photons[self.used])
+        photons = torch.from_numpy(np.asarray(self.photons[self.used], dtype=np.float64))
+        return Observation(photons, None, self.sha256, self.path)
 
 
-def from_file(image: DetectorImage, settings: Settings) -> Observation:
+def from_file(image: DetectorImage, data: Data, pixels: tuple[int, int]) -> Picture:
     """Photons of an image that was read: offset and gain taken out, bad and saturated pixels masked.
+
+    Args:
+        image: As read.
+        data: The configuration.
+        pixels: Size of the detector along fast and slow.
 
     Raises:
         InputError: if the image or the mask has another size than the detector, or no pixel is left.
     """
-    data, pixels = settings.data, settings.detector.pixels
-    assert pixels is not None
     _check_size(image.path, image.counts, pixels, "detector.pixels")
     limit = image.largest if data.saturation is None else data.saturation
     used = image.valid.copy()
     if limit is not None:
         used &= image.counts < limit
     if data.mask is not None:
-        mask = read_image(existing_file(data.mask, "data.mask"))
-        _check_size(mask.path, mask.counts, pixels, "detector.pixels")
-        used &= mask.counts != 0
+        used &= _mask(data.mask, pixels)
+    photons = (image.counts - data.adc_offset) / data.gain
     if data.hot_sigma is not None:
-        used &= ~hot_pixels((image.counts - data.adc_offset) / data.gain, used, data.hot_sigma)
+        used &= ~hot_pixels(photons, used, data.hot_sigma)
     if not used.any():
         raise required(image.path, "at least one pixel below saturation and outside the mask", "none")
-    return Observation((image.counts - data.adc_offset) / data.gain, used, image.sha256, image.path)
+    return Picture(photons, used, image.sha256, image.path)
 
 
 def hot_pixels(
@@ -84,30 +102,24 @@ def hot_pixels(
     return used & (photons > largest + sigma * np.sqrt(largest)) & (photons > 10 * largest)
 
 
-def from_simulation(photons: Tensor, settings: Settings) -> Observation:
-    """A simulated image [slow * fast] as an observation."""
-    assert settings.detector.pixels is not None
-    fast, slow = settings.detector.pixels
+def from_simulation(photons: Tensor, data: Data, pixels: tuple[int, int]) -> Picture:
+    """A simulated image [slow * fast]."""
+    fast, slow = pixels
     array = photons.detach().cpu().double().numpy().reshape(slow, fast)
-    used = np.ones(array.shape, dtype=bool)
-    if settings.data.mask is not None:
-        mask = read_image(existing_file(settings.data.mask, "data.mask"))
-        _check_size(mask.path, mask.counts, settings.detector.pixels, "detector.pixels")
-        used = mask.counts != 0
+    used = np.ones(array.shape, dtype=bool) if data.mask is None else _mask(data.mask, pixels)
     if not used.any():
         raise required("data.mask", "at least one pixel that is not zero", "none")
-    return Observation(array, used, hashlib.sha256(array.tobytes()).hexdigest())
+    return Picture(array, used, hashlib.sha256(array.tobytes()).hexdigest())
+
+
+def _mask(path: str, pixels: tuple[int, int]) -> Bool[np.ndarray, "slow fast"]:
+    mask = read_image(existing_file(path, "data.mask"))
+    _check_size(mask.path, mask.counts, pixels, "detector.pixels")
+    used: np.ndarray = mask.counts != 0
+    return used
 
 
 def _check_size(path: Path, array: np.ndarray, pixels: tuple[int, int], field: str) -> None:
     if array.shape != pixels[::-1]:
         wanted = f"an image of {pixels[0]} x {pixels[1]} pixels ({field})"
         raise required(path, wanted, f"{array.shape[1]} x {array.shape[0]}")
-
-
-class OneImage(L.LightningDataModule):
-    """A single batch an epoch: the module holds the image, so that every step sees all of it."""
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """One empty batch."""
-        return DataLoader(TensorDataset(torch.zeros(1)), batch_size=1)

@@ -15,19 +15,26 @@ FLOOR = 1e-6
 """Smallest variance of a pixel [photon^2]: keeps logarithms finite where a model expects nothing at all."""
 
 
+Expected = Float[Tensor, "pixels"]
+Known = Float[Tensor, "pixels"] | None
+
+
 @runtime_checkable
 class Loss(Protocol):
-    """A sum over pixels."""
+    """A sum over pixels, or points of a map.
+
+    Each takes ``sigma``, the standard uncertainties where the data have some of their own; ``None`` for counts.
+    """
 
     is_likelihood: bool
 
-    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
+    def value(self, model: Expected, observed: Expected, sigma: Known = None) -> Float[Tensor, ""]:
         """The loss."""
 
-    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def slope(self, model: Expected, observed: Expected, sigma: Known = None) -> Expected:
         """Its derivative with respect to the model."""
 
-    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def curvature(self, model: Expected, sigma: Known = None) -> Expected:
         """Its expected second derivative."""
 
 
@@ -79,7 +86,7 @@ class Gaussian:
             terms = terms - _half_deviance(model, observed, far)
         return (2 * self.gain * terms).clamp_min(0.0)
 
-    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
+    def value(self, model: Expected, observed: Expected, sigma: Known = None) -> Float[Tensor, ""]:
         """The deviance, with what lies far out counted linearly."""
         terms = self.deviance(model, observed)
         if self.outliers is None:
@@ -89,7 +96,7 @@ class Gaussian:
         linear = 2 * limit * torch.where(far, terms, 1.0).sqrt() - limit**2
         return torch.where(far, linear, terms).sum()
 
-    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def slope(self, model: Expected, observed: Expected, sigma: Known = None) -> Expected:
         """Twice the quasi-score with its sign turned."""
         slope = 2 * (model - observed) / self._variance(model)
         if self.outliers is None:
@@ -97,7 +104,7 @@ class Gaussian:
         terms = self.deviance(model, observed)
         return slope * torch.clamp(self.outliers / terms.clamp_min(1e-300).sqrt(), max=1.0)
 
-    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def curvature(self, model: Expected, sigma: Known = None) -> Expected:
         """Two over the variance."""
         return 2 / self._variance(model)
 
@@ -129,28 +136,29 @@ class Poisson(Gaussian):
 
 
 class KnownNoise:
-    """Squared residuals over known variances.
+    """Squared residuals over known variances; without uncertainties all points weigh the same, and give none.
 
     Args:
-        sigma: Standard uncertainty of each point.
+        known: Whether the data have uncertainties: otherwise this is no likelihood.
     """
 
-    is_likelihood = True
+    def __init__(self, known: bool = True) -> None:
+        self.is_likelihood = known
 
-    def __init__(self, sigma: Float[Tensor, "pixels"]) -> None:
-        self.weight = sigma.square().reciprocal()
-
-    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
+    def value(self, model: Expected, observed: Expected, sigma: Known = None) -> Float[Tensor, ""]:
         """The sum of the weighted squares."""
-        return (self.weight.to(model) * (model - observed).square()).sum()
+        return (self._weight(model, sigma) * (model - observed).square()).sum()
 
-    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def slope(self, model: Expected, observed: Expected, sigma: Known = None) -> Expected:
         """Its derivative."""
-        return 2 * self.weight.to(model) * (model - observed)
+        return 2 * self._weight(model, sigma) * (model - observed)
 
-    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def curvature(self, model: Expected, sigma: Known = None) -> Expected:
         """Constant."""
-        return 2 * self.weight.to(model)
+        return 2 * self._weight(model, sigma)
+
+    def _weight(self, model: Tensor, sigma: Known) -> Tensor:
+        return torch.ones_like(model) if sigma is None else sigma.square().reciprocal().to(model)
 
 
 class MeanSquare:
@@ -158,24 +166,26 @@ class MeanSquare:
 
     Args:
         readout: Not used: kept so that losses can be exchanged.
+        points: Of all data together, of which a call may see a part; ``None`` where each call sees all of them.
     """
 
     is_likelihood = False
 
-    def __init__(self, readout: float = 0.0) -> None:
+    def __init__(self, readout: float = 0.0, points: int | None = None) -> None:
         del readout
+        self.points = points
 
-    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
-        """The mean of the squared residuals."""
-        return (model - observed).square().mean()
+    def value(self, model: Expected, observed: Expected, sigma: Known = None) -> Float[Tensor, ""]:
+        """Squared residuals over the number of points: they add up to their mean."""
+        return (model - observed).square().sum() / (self.points or len(model))
 
-    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def slope(self, model: Expected, observed: Expected, sigma: Known = None) -> Expected:
         """Its derivative."""
-        return 2 * (model - observed) / len(model)
+        return 2 * (model - observed) / (self.points or len(model))
 
-    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def curvature(self, model: Expected, sigma: Known = None) -> Expected:
         """Constant."""
-        return torch.full_like(model, 2 / len(model))
+        return torch.full_like(model, 2 / (self.points or len(model)))
 
 
 class SquareRoot:
@@ -188,16 +198,16 @@ class SquareRoot:
 
     is_likelihood = False
 
-    def value(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, ""]:
+    def value(self, model: Expected, observed: Expected, sigma: Known = None) -> Float[Tensor, ""]:
         """The sum of squares."""
         return (_root(model) - _root(observed)).square().sum()
 
-    def slope(self, model: Float[Tensor, "pixels"], observed: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def slope(self, model: Expected, observed: Expected, sigma: Known = None) -> Expected:
         """Its derivative."""
         z = _root(model)
         return 4 * (z - _root(observed)) / z
 
-    def curvature(self, model: Float[Tensor, "pixels"]) -> Float[Tensor, "pixels"]:
+    def curvature(self, model: Expected, sigma: Known = None) -> Expected:
         """Eight over the squared root."""
         return 8 / _root(model).square()
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from refine.fit.normal_equations import NormalEquations
 
 FARTHEST = 8
 """How many times ``max_step`` a step may be at most."""
@@ -17,18 +19,6 @@ PROMISED = 0.5
 
 NEAR, APART = 0.5, 0.2
 """The observed curvature counts along steps up to this length, where it differs by this share or more."""
-
-
-class NormalEquations(NamedTuple):
-    """A quadratic model of the loss in the raw vector of the free parameters.
-
-    ``linear`` marks what the problem settles by itself: such components are neither damped nor capped.
-    """
-
-    loss: Float[Tensor, ""]
-    gradient: Float[Tensor, "n"]
-    curvature: Float[Tensor, "n n"]
-    linear: Bool[Tensor, "n"]
 
 
 @runtime_checkable

@@ -1,160 +1,100 @@
-"""One refinement against a diffuse map, from settings to the run folder."""
+"""What a refinement against a diffuse map shows and leaves."""
 
-import time
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
-from refine import driver
-from refine.diffuse_problem import DiffuseProblem, MaskedModel, build_diffuse_problem
+from refine.data.sites import Points, as_map, whole_map
 from refine.fit.callbacks import History
-from refine.fit.losses import Loss
-from refine.fit.refinement import RefinementModule
 from refine.formats.maps import write_map
+from refine.report.atoms import described_atoms, leave_atoms
 from refine.report.map_pictures import central_slices, residual_picture, shells, write_diffuse_report
+from refine.report.report import Report
 from refine.report.results import print_table
-from refine.settings.schema import Settings
-from refine.terms.diffuse import as_map
+from refine.terms.diffuse import OnePhononMap
+from refine.terms.model import Model
+
+SPRINGS = ("gamma_intra", "gamma_inter")
 
 
-class FindContacts(L.Callback):
-    """Finds the contacts anew before every step: between two steps they are constant."""
+class MapReport(Report):
+    """A map."""
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Use the coordinates as they are now."""
-        assert isinstance(module, RefinementModule)
-        values = module.refined()
-        if "xyz" in values:
-            assert isinstance(module.model, MaskedModel)
-            module.model.model.rebuild(values["xyz"])
+    @property
+    def model(self) -> Model:
+        """Its model."""
+        return self.models[0]
 
+    @property
+    def term(self) -> OnePhononMap:
+        """Its only term."""
+        term: OnePhononMap = self.model.terms["diffuse"]  # type: ignore[assignment]
+        return term
 
-def refine_map(settings: Settings, folder: Path | str) -> dict[str, Any]:
-    """Refine and leave everything in ``folder``.
-
-    Args:
-        settings: Checked configuration.
-        folder: The run folder.
-
-    Returns:
-        What results.json holds.
-
-    Raises:
-        InputError: before anything runs.
-        RefinementError: if the refinement cannot go on; results.json then says why.
-    """
-    start, folder = time.perf_counter(), Path(folder)
-    driver.quiet()
-    torch.manual_seed(settings.seed)
-    console = Console()
-    problem = build_diffuse_problem(settings)
-    if settings.ckpt_path is None:
-        driver.clear(folder)
-    for note in problem.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    return driver.drive(Maps(problem), folder, console, start)
-
-
-class Maps:
-    """A refinement against a diffuse map."""
-
-    def __init__(self, problem: DiffuseProblem) -> None:
-        self.problem = problem
-        self.callbacks: tuple[L.Callback, ...] = (FindContacts(),)
-
-    def loss(self) -> Loss:
-        """Squared residuals over the variances of the map."""
-        return self.problem.loss
-
-    def picture(self, expected: torch.Tensor) -> dict[str, np.ndarray]:
+    def picture(self, expected: Tensor) -> dict[str, np.ndarray]:
         """Central slices."""
-        return residual_picture(*_slices(self.problem, expected))
+        return residual_picture(self._slices(self.refinement.observed), self._slices(expected))
+
+    def _slices(self, intensity: Tensor) -> np.ndarray:
+        """Intensities of the points that are compared as central slices."""
+        whole = whole_map(self.term.grid, self.model.sites.index, intensity.detach().double())
+        return central_slices(whole.numpy(), self.term.grid.shape)
 
     @torch.no_grad()
-    def calculated(self, module: RefinementModule) -> torch.Tensor:
+    def calculated(self) -> Tensor:
         """Intensities at the start."""
-        expected: torch.Tensor = module(torch.zeros_like(module.refined.vector()))
+        expected: Tensor = self.refinement(self.start())
         return expected
 
-    def described(self, module: RefinementModule) -> dict[str, Any]:
-        """Springs, coordinates and agreement by shell."""
-        return {"diffuse": _described(self.problem, module)}
+    @torch.no_grad()
+    def entries(self) -> dict[str, Any]:
+        """Springs, errors of the coordinates, correlation by shell."""
+        refinement, parameters = self.refinement, self.refinement.refined
+        truth = {n: refinement.truth.get(n) for n in SPRINGS}
+        first = {n: float(parameters.specs[n].initial[0]) for n in SPRINGS}
+        refined = {n: float(parameters.table(n)[0]) for n in SPRINGS}
+        found: dict[str, Any] = {"notes": refinement.notes}
+        if "scale" not in parameters.free:
+            found |= {n: {"truth": truth[n], "initial": first[n], "refined": refined[n]} for n in SPRINGS}
+        said = {n: refinement.frames[0].truth.get(n) for n in SPRINGS}
+        ratios = [_ratio(s) for s in (said, first, refined)]
+        found["gamma_ratio"] = dict(zip(("truth", "initial", "refined"), ratios, strict=True))
+        moved = described_atoms(refinement)
+        if "rms_xyz_A" in moved.get("atoms", {}):
+            found["rms_xyz_A"] = moved["atoms"]["rms_xyz_A"]
+        q = self.term.grid.q[self.model.sites.index].cpu().numpy()
+        found["shells"] = shells(q, refinement.observed.cpu().numpy(), refinement().cpu().numpy())
+        return {"diffuse": found, **moved}
 
-    def leave(
-        self, module: RefinementModule, history: History, results: dict[str, Any], before: Any, folder: Path
-    ) -> None:
-        """Picture and calculated map."""
-        _leave_files(self.problem, module, history, results, before, folder)
+    @torch.no_grad()
+    def leave(self, history: History, results: dict[str, Any], before: Any, folder: Path) -> None:
+        """Picture, calculated map and atoms."""
+        after = self.refinement()
+        images = {"observed": self.refinement.observed, "initial": before, "refined": after}
+        slices = {name: self._slices(intensity) for name, intensity in images.items()}
+        title = f"{self.title}: {results['status']} after {results['steps']} steps"
+        are_points, by_shell = self.term.grid.shape[1:] == (1, 1), results["diffuse"]["shells"]
+        truth, path = self.refinement.truth, folder / "report.png"
+        write_diffuse_report(path, slices, are_points, by_shell, history.rows, truth, title)
+        model = self.model.cpu()
+        kept = model.at(Points(self.term.kept))
+        values = {n: v.cpu() for n, v in self.refinement.refined().items()}
+        cell, rows = self.term.atoms.file.cell, self.term.kept
+        write_map(folder / "calculated.npz", as_map(self.term.grid, cell, rows, kept(values)))
+        leave_atoms(self.refinement, folder)
 
     def show(self, console: Console, results: dict[str, Any]) -> None:
         """Springs and agreement; coordinates stand in results.json."""
-        print_table(console, {k: v for k, v in results["parameters"].items() if not k.startswith("xyz")})
+        print_table(console, results["parameters"], results.get("atoms"))
         for name, value in results["diffuse"].items():
             if isinstance(value, dict):
                 console.print(f"{name}: " + ", ".join(f"{k} {v:.5g}" for k, v in value.items() if v is not None))
 
-    def remark(self, console: Console, results: dict[str, Any]) -> None:
-        """Nothing more."""
 
-
-@torch.no_grad()
-def _described(problem: DiffuseProblem, module: RefinementModule) -> dict[str, Any]:
-    """Springs in their own unit, errors of the coordinates, correlation by shell."""
-    fit, values = problem.settings.diffuse_fit, module.refined()
-    refined = {n: float(values["log_" + n].exp()) for n in ("gamma_intra", "gamma_inter")}
-    summary: dict[str, Any] = {"notes": problem.notes}
-    truth, first = fit.truth.model_dump(), fit.initial.model_dump()
-    if "scale" not in fit.free:
-        for n, value in refined.items():
-            summary[n] = {"truth": truth[n], "initial": first[n], "refined": value}
-    ratios = [None if None in s.values() else s["gamma_intra"] / s["gamma_inter"] for s in (truth, first, refined)]
-    summary["gamma_ratio"] = dict(zip(("truth", "initial", "refined"), ratios, strict=True))
-    if problem.true_xyz is not None and "xyz" in values:
-        start = module.refined.specs["xyz"].initial
-        errors = {"initial": start, "refined": values["xyz"].cpu()}
-        summary["rms_xyz_A"] = {n: _rms(problem, x) for n, x in errors.items()}
-    q = problem.model.model.points.q[problem.model.model.kept][problem.model.chosen.cpu()].numpy()
-    summary["shells"] = shells(q, problem.observation.observed().numpy(), module().cpu().numpy())
-    return summary
-
-
-def _rms(problem: DiffuseProblem, xyz: torch.Tensor) -> float:
-    assert problem.true_xyz is not None
-    error = xyz.reshape(-1, 3) - problem.true_xyz
-    if len(problem.crystal.rotations) == 1:
-        error = error - error.mean(0)
-    return float(error.square().sum(-1).mean().sqrt())
-
-
-def _slices(problem: DiffuseProblem, expected: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Observed and expected intensities as central slices."""
-    model, chosen = problem.model.model, problem.model.chosen.cpu()
-    observed = torch.from_numpy(problem.observation.photons)
-    calculated = torch.full_like(observed, torch.nan)
-    calculated[chosen] = expected.detach().cpu().double()
-    shape = model.points.shape
-    return central_slices(model.whole(observed).numpy(), shape), central_slices(model.whole(calculated).numpy(), shape)
-
-
-@torch.no_grad()
-def _leave_files(
-    problem: DiffuseProblem,
-    module: RefinementModule,
-    history: History,
-    results: dict[str, Any],
-    initial: torch.Tensor,
-    folder: Path,
-) -> None:
-    """Picture and calculated map."""
-    refined = module()
-    observed, after = _slices(problem, refined)
-    images = {"observed": observed, "initial": _slices(problem, initial)[1], "refined": after}
-    title = f"{problem.settings.experiment_name}: {results['status']} after {results['steps']} steps"
-    model, shells_found = problem.model.model, results["diffuse"]["shells"]
-    are_points = model.points.shape[1:] == (1, 1)
-    write_diffuse_report(folder / "report.png", images, are_points, shells_found, history.rows, problem.truth, title)
-    write_map(folder / "calculated.npz", as_map(model, problem.crystal, model(module.refined())))
+def _ratio(springs: dict[str, Any]) -> float | None:
+    intra, inter = (springs[n] for n in SPRINGS)
+    return None if intra is None or inter is None else float(np.ravel(intra)[0] / np.ravel(inter)[0])

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from refine.paths import replacing
+from refine.report.pictures import draw_shifts
 
 SHELLS = 10
 
@@ -85,18 +86,12 @@ def write_diffuse_report(
     axes[1, 1].plot([1 / s["d_min_A"] for s in by_shell], [s["cc"] for s in by_shell], ".-")
     axes[1, 1].set(xlabel="1/d [1/A]", title="correlation by shell")
     for name in ("gamma_intra", "gamma_inter"):
-        line = axes[1, 2].plot(steps, [np.exp(r["log_" + name]) for r in rows], ".-", label=name)
-        if "log_" + name in truth:
-            axes[1, 2].axhline(np.exp(truth["log_" + name]), color=line[0].get_color(), linestyle=":")
+        line = axes[1, 2].plot(steps, [r[name] for r in rows], ".-", label=name)
+        if name in truth:
+            axes[1, 2].axhline(truth[name], color=line[0].get_color(), linestyle=":")
     axes[1, 2].set(xlabel="step", title="spring constants [k_B T/A^2]")
-    axes[1, 2].legend(fontsize="small", title="dotted: truth" if "log_gamma_intra" in truth else None)
-    coordinates = [k for k in rows[0] if k.startswith("xyz_")]
-    if coordinates:
-        shift = np.array([rows[-1][k] - rows[0][k] for k in coordinates]).reshape(-1, 3)
-        axes[1, 3].bar(np.arange(len(shift)), np.linalg.norm(shift, axis=-1))
-        axes[1, 3].set(xlabel="atom", title="shift [A]")
-    else:
-        axes[1, 3].axis("off")
+    axes[1, 2].legend(fontsize="small", title="dotted: truth" if "gamma_intra" in truth else None)
+    draw_shifts(axes[1, 3], rows)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100)
 

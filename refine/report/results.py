@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from refine.fit.callbacks.history import History, physical
-from refine.fit.refinement import RefinementModule
+from refine.fit.refinement import Refinement
 from refine.fit.uncertainty import Uncertainty, uncertainty
-from refine.parameters.parameters import unit
+from refine.parameters.declared import ATOMIC
 from refine.paths import replacing
-from refine.refinable import Refinable
+from refine.settings.schema import Settings
 
 SMALL = ", and the esds are too small"
 
@@ -36,31 +36,33 @@ def versions() -> dict[str, str]:
 
 
 def parameter_entries(
-    problem: Refinable, module: RefinementModule, esds: dict[str, float], last: dict[str, float] | None
+    module: Refinement, esds: dict[str, float], last: dict[str, float] | None
 ) -> dict[str, dict[str, Any]]:
     """Truth, initial, refined (or the ``last`` known values), error, esd and unit of every scalar parameter."""
     initial = {
-        k: float(v) for spec in module.refined.specs.values() for k, v in zip(spec.labels, spec.initial, strict=True)
+        k: v
+        for spec in module.refined.specs.values()
+        for k, v in zip(spec.labels, spec.initial.flatten().tolist(), strict=True)
     }
     refined = last or physical(module)
     free = set(module.refined.moving_labels)
     entries = {}
-    for name in module.refined.specs:
-        for index, label in enumerate(module.refined.specs[name].labels):
-            truth = problem.truth.get(label)
+    for spec in module.refined.specs.values():
+        for index, label in enumerate(spec.labels):
+            truth = module.truth.get(label)
             entries[label] = {
                 "truth": truth,
                 "initial": initial[label],
                 "refined": _finite(refined[label]),
                 "error": None if truth is None else _finite(refined[label] - truth),
                 "esd": esds.get(label),
-                "unit": unit(name, index),
+                "unit": spec.unit(index),
                 "free": label in free,
             }
     return entries
 
 
-def standard_uncertainties(module: RefinementModule) -> Uncertainty:
+def standard_uncertainties(module: Refinement) -> Uncertainty:
     """Standard uncertainties and correlations of what moves; empty where the loss is no likelihood."""
     refined = module.refined
     if not module.loss.is_likelihood:
@@ -70,7 +72,7 @@ def standard_uncertainties(module: RefinementModule) -> Uncertainty:
 
 
 @torch.no_grad()
-def agreement(module: RefinementModule) -> dict[str, float | None]:
+def agreement(module: Refinement) -> dict[str, float | None]:
     """Correlation, R factor and chi^2 for each degree of freedom over the pixels that are used."""
     observed, expected = module.observed, module()
     cc = float(torch.corrcoef(torch.stack([observed, expected]))[0, 1]) if len(observed) > 1 else math.nan
@@ -79,7 +81,11 @@ def agreement(module: RefinementModule) -> dict[str, float | None]:
     freedom = len(observed) - len(module.refined.free_labels)
     chi2 = None
     if module.loss.is_likelihood and freedom > 0:
-        chi2 = _finite(float((residual.square() * module.loss.curvature(expected) / 2).sum()) / freedom)
+        weights = [
+            module.loss.curvature(photons, seen.sigma)  # type: ignore[arg-type]
+            for photons, seen in zip(module.expected(), module.seen, strict=True)
+        ]
+        chi2 = _finite(float((residual.square() * torch.cat(weights) / 2).sum()) / freedom)
     r_factor = float(residual.abs().sum()) / total if total > 0 else math.nan
     return {"cc": _finite(cc), "r_factor": _finite(r_factor), "chi2": chi2}
 
@@ -98,18 +104,35 @@ def value_with_esd(value: float, esd: float | None) -> str:
     return f"{value:.{digits}f}({round(esd * 10**digits)})"
 
 
-def print_table(console: Console, entries: dict[str, dict[str, Any]]) -> None:
-    """The closing table of the free parameters."""
+def print_table(
+    console: Console, entries: dict[str, dict[str, Any]], atoms: dict[str, dict[str, float]] | None = None
+) -> None:
+    """The closing table of the free parameters; those of atoms are one line.
+
+    Args:
+        console: Where it is printed.
+        entries: Of results.json.
+        atoms: How far they moved, and how far they are from the truth [A], where they were refined.
+    """
     table = Table(box=None, pad_edge=False)
     for column in ("parameter", "truth", "initial", "refined", "error", "unit"):
         table.add_column(column, justify="left" if column in ("parameter", "unit") else "right")
     for label, e in entries.items():
-        if e["free"]:
+        if e["free"] and not label.startswith(ATOMIC):
             truth = "-" if e["truth"] is None else f"{e['truth']:.6g}"
             error = "-" if e["error"] is None else f"{e['error']:+.2g}"
             refined = value_with_esd(e["refined"], e["esd"])
             table.add_row(label, truth, f"{e['initial']:.6g}", refined, error, e["unit"])
     console.print(table)
+    if atoms:
+        shift, errors = atoms["shift_A"], atoms.get("rms_xyz_A")
+        told = f"xyz: moved by {shift['rms']:.3g} A rms, {shift['largest']:.3g} A at most"
+        if errors:
+            told += f"; rms error {errors['initial']:.3g} -> {errors['refined']:.3g} A"
+        console.print(told, soft_wrap=True, highlight=False)
+    count = sum(e["free"] and label.startswith("b_atoms") for label, e in entries.items())
+    if count:
+        console.print(f"b_atoms: {count} B factors", highlight=False)
 
 
 def print_verdict(console: Console, results: dict[str, Any]) -> None:
@@ -127,7 +150,7 @@ def print_verdict(console: Console, results: dict[str, Any]) -> None:
 
 
 def find_warnings(
-    module: RefinementModule, fit: dict[str, float | None], known: Uncertainty, scaled: bool = False
+    module: Refinement, fit: dict[str, float | None], known: Uncertainty, scaled: bool = False
 ) -> list[str]:
     """What makes a result doubtful: a model that does not explain the image, a parameter at its bound or left open."""
     found = []
@@ -163,11 +186,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def summary(problem: Refinable, module: RefinementModule, history: History, status: str, reason: str) -> dict[str, Any]:
+def summary(settings: Settings, module: Refinement, history: History, status: str, reason: str) -> dict[str, Any]:
     """What results.json holds: strict JSON, null where there is no number."""
     losses = [row["loss"] for row in history.rows] or [math.inf]
     loss = {"initial": losses[0], "final": losses[-1], "reduction": losses[0] / max(losses[-1], 1e-300)}
-    settings, failed = problem.settings, status == "failed"
+    failed, data = status == "failed", module.frames[0].observation
     known = Uncertainty([]) if failed else standard_uncertainties(module)
     fit = agreement(module) if not failed else dict.fromkeys(("cc", "r_factor", "chi2"))
     if settings.scale_esds and fit["chi2"] is not None:
@@ -182,15 +205,13 @@ def summary(problem: Refinable, module: RefinementModule, history: History, stat
         "dtype": settings.dtype,
         "seed": settings.seed,
         "loss": {name: _finite(value) for name, value in loss.items()},
-        "parameters": parameter_entries(
-            problem, module, known.esds, history.rows[-1] if failed and history.rows else None
-        ),
+        "parameters": parameter_entries(module, known.esds, history.rows[-1] if failed and history.rows else None),
         "agreement": fit,
         "warnings": [] if failed else find_warnings(module, fit, known, settings.scale_esds),
         "correlation": _correlation(known),
         "data": {
-            "path": None if problem.observation.path is None else str(problem.observation.path),
-            "sha256": problem.observation.sha256,
+            "path": None if data.path is None else str(data.path),
+            "sha256": data.sha256,
         },
         "versions": versions(),
     }

@@ -1,4 +1,4 @@
-"""What is allowed in the configuration of sample, detector, beam, scan and simulator; units are in the names."""
+"""What is allowed in the configuration of sample, detector, beam and scan; units are in the names."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from refine.settings.types import Cell, Count, MosaicModel, NotNegative, Pair, P
 class Crystal(Section):
     """The sample."""
 
-    cell: Cell
+    cell: Cell | None
     system: Literal["auto", *SYSTEMS]  # type: ignore[valid-type]
     a_matrix_path: str | None
     n_cells: Triple
@@ -83,21 +83,12 @@ class Scan(Section):
     phi_steps: Count
 
 
-class StructureFactorTable(Section):
-    """Amplitudes."""
+class StructureFactors(Section):
+    """Amplitudes, of a table or of the atoms of the model."""
 
+    source: Literal["table", "atoms"]
+    at: Literal["reflection", "pixel"]
     path: str | None
     default_F: NotNegative
     interpolate: bool
     b_iso_A2: FiniteFloat
-
-
-class Simulator(Section):
-    """How spots are computed, and what lies under them."""
-
-    model: Literal["sampled", "closed_form"]
-    point_spread_px: NotNegative
-    parts: Count | None
-    d_min_A: NotNegative
-    background: Literal["flat", "scatterer", "radial", "planes"]
-    kernel: Literal["auto", "eager", "compiled"]

@@ -52,3 +52,28 @@ _EXPECTED = {
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+_MOVED = {
+    "diffuse_fit.map": "data.map",
+    "diffuse_fit.noise": "data.relative_noise",
+    "diffuse_fit.disturb_A": "initial.disturb_A",
+    "diffuse_fit.restraint": "parameters.xyz.restraint",
+    "diffuse_fit.points": "diffuse.points",
+    "diffuse_fit.q_max": "diffuse.q_max",
+    "diffuse_fit.truth": "truth",
+    "diffuse_fit.initial": "initial",
+    "diffuse_fit.free": "parameters.gamma_intra.free, parameters.gamma_inter.free, parameters.xyz.free and "
+    "parameters.scale.free",
+}
+"""Where keys of earlier versions are now."""
+
+
+def moved(key: str) -> str:
+    """What to say of a key of an earlier version; empty for any other key."""
+    if key == "diffuse_fit":
+        return "no such section any more: " + ", ".join(f"{old[12:]} is {new}" for old, new in _MOVED.items())
+    for old, new in _MOVED.items():
+        if key == old or key.startswith(old + "."):
+            return f"is now {new}{key.removeprefix(old)}"
+    return ""

@@ -1,30 +1,43 @@
-"""What is allowed in the configuration of diffuse scattering; units are in the names."""
+"""What is allowed in the configuration of the terms: simulator, atomic model, diffuse scattering."""
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Len
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, model_validator
+from annotated_types import Ge, Le, Len
+from pydantic import BeforeValidator, FiniteFloat, model_validator
+
+from refine.settings.types import Count, NotNegative, Positive, Section
 
 Axis = tuple[FiniteFloat, FiniteFloat, Annotated[int, Ge(1), Le(1000)]]
-Positive = Annotated[FiniteFloat, Gt(0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Simulator(Section):
+    """How spots are computed, and what lies under and between them."""
+
+    model: Literal["sampled", "closed_form"]
+    diffuse: Literal["none", "one_phonon"]
+    point_spread_px: NotNegative
+    parts: Count | None
+    d_min_A: NotNegative
+    background: Literal["flat", "scatterer", "radial", "planes"]
+    ice: bool
+    kernel: Literal["auto", "eager", "compiled"]
 
 
-class ModelFile(_Section):
+class ModelFile(Section):
     """The atomic model."""
 
     path: str | None
-    adp: Literal["data", "model"]
+    adp: Literal["data", "model", "network"]
     keep_hydrogens: bool
     keep_waters: bool
     altloc: Annotated[str, Len(1, 1)] | None
     use_occupancy: bool
+    solvent: Literal["none", "flat"]
+    k_sol: NotNegative
+    b_sol_A2: FiniteFloat
 
 
-class GridSampling(_Section):
+class GridSampling(Section):
     """Lowest index, highest index and points for each reciprocal cell, by axis."""
 
     h: Axis | None
@@ -48,7 +61,7 @@ class GridSampling(_Section):
         return self
 
 
-class Diffuse(_Section):
+class Diffuse(Section):
     """Where intensity is wanted, and the elastic network."""
 
     sampling: GridSampling
@@ -56,49 +69,9 @@ class Diffuse(_Section):
     gamma_intra: Positive
     gamma_inter: Positive
     cutoff_A: Positive
-    d_min_A: Annotated[FiniteFloat, Ge(0)]
+    points: Count
+    q_max: Positive
+    d_min_A: NotNegative
     group_by: Literal["asu", "none"]
     compat: Literal["none", "eryx"]
     bragg: Annotated[Literal["nan", "finite"], BeforeValidator(lambda v: "nan" if v != v else v)]
-
-
-class Simulate(_Section):
-    """Which values ``simulate.py`` takes: those given under ``diffuse`` or ``crystal``, or the experiment's."""
-
-    values: Literal["given", "truth", "initial"]
-
-
-class SpringConstants(_Section):
-    """Spring constants [k_B T/A^2]; null where unknown."""
-
-    gamma_intra: Positive | None
-    gamma_inter: Positive | None
-
-
-class Restraint(_Section):
-    """Distances of neighbours are kept; without a standard deviation they are not."""
-
-    sigma_A: Positive | None
-    cutoff_A: Positive
-
-
-class DiffuseFit(_Section):
-    """A refinement against a diffuse map."""
-
-    map: str | None
-    points: Annotated[int, Ge(1)]
-    q_max: Positive
-    noise: Annotated[FiniteFloat, Ge(0)]
-    disturb_A: Annotated[FiniteFloat, Ge(0)]
-    restraint: Restraint
-    truth: SpringConstants
-    initial: SpringConstants
-    free: list[Literal["gamma_intra", "gamma_inter", "xyz", "scale"]]
-
-    @model_validator(mode="after")
-    def _complete(self) -> "DiffuseFit":
-        if None in (self.initial.gamma_intra, self.initial.gamma_inter):
-            raise ValueError("initial: expected gamma_intra and gamma_inter, got null")
-        if not self.free:
-            raise ValueError("free: expected at least one parameter, got none")
-        return self

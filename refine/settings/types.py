@@ -25,6 +25,7 @@ def _closes(cell: tuple[float, ...]) -> tuple[float, ...]:
 
 Cell = Annotated[tuple[Positive, Positive, Positive, Positive, Positive, Positive], AfterValidator(_closes)]
 MosaicModel = Literal["quadrature", "random"]
+Rings = NotNegative | list[NotNegative]
 Mosaic = NotNegative | tuple[NotNegative, NotNegative, NotNegative]
 
 

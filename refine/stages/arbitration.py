@@ -1,18 +1,21 @@
 """What the model of the refinement itself says of a few orientations."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from refine.data.observation import Observation
+from refine.data.frames import Frame
 from refine.experiment.builders import tensor
 from refine.fit.losses import Loss
+from refine.fit.objective import Objective
 from refine.fit.optimizers import LevenbergMarquardt
-from refine.fit.refinement import RefinementModule
-from refine.parameters.parameters import Parameters, ParameterSpec
-from refine.terms.bragg import BraggModel
+from refine.fit.refinement import Refinement
+from refine.parameters.parameters import Parameters
+from refine.parameters.spec import ParameterSpec
+from refine.terms.model import Model
 from refine.threads import one_thread
 
 Misset = tuple[float, float, float]
@@ -45,45 +48,37 @@ class Solution(NamedTuple):
 
 
 @torch.no_grad()
-def overlap(model: BraggModel, values: dict[str, Tensor], observation: Observation) -> float:
+def overlap(frame: Frame) -> float:
     """Cosine between the spots of a model and what an image has above its background: one where they are alike."""
+    model, values, observed = frame.model, frame.initial, frame.photons
+    assert isinstance(model, Model)
     model.prepare(values)
-    observed = observation.observed()
-    profile = model.profile(model.experiment(values), model.pixels).sum(-1)
+    columns = model.summed(values, model.sites)
+    profile, spots = columns["background"].sum(-1), columns["scale"][:, 0]
     excess = observed - (observed / profile).median().clamp_min(0) * profile
-    spots = model.spots(values)
     return float(spots @ excess / (spots.norm() * excess.norm()).clamp_min(1e-300))
 
 
 @one_thread()
-def ranked(
-    model: BraggModel,
-    values: Mapping[str, Tensor],
-    observed: Tensor,
-    solutions: Sequence[Solution],
-    loss: Loss,
-    background_known: bool = True,
-) -> list[Solution]:
+def ranked(frame: Frame, solutions: Sequence[Solution], loss: Loss, background_known: bool = True) -> list[Solution]:
     """Solutions as the likelihood has them, the best first; differences of their scores are those of the loss.
 
     Orientation, mosaic spread and scale move, and the background unless it is known; all else stays. Those that fall
     behind are not followed.
 
     Args:
-        model: Of the refinement.
-        values: Every parameter.
-        observed: Photons of the model's pixels.
+        frame: The image, its model and its values.
         solutions: Where to start.
         loss: A deviance.
         background_known: Whether the background of ``values`` is to be believed.
     """
     free = dict(MOVED) if background_known else MOVED | {"background": (None, 0.0, None)}
-    starts = [_Fit(model, values, observed, s, loss, free) for s in solutions]
+    starts = [_Fit(frame, s, loss, free) for s in solutions]
     fits = sorted(starts, key=lambda fit: fit.run(FIRST))
     best = fits[0].loss
     near = [fit for fit in fits if fit.loss - best <= max(BEHIND, SHARE * best)]
     fits = sorted(fits, key=lambda fit: fit.run(MORE) if fit in near else fit.loss)
-    left = max(1.0, fits[0].loss / len(observed))
+    left = max(1.0, fits[0].loss / len(frame.photons))
     top = max(s.score for s in solutions)
     return [fit.solution(top - (fit.loss - fits[0].loss) / left) for fit in fits]
 
@@ -93,21 +88,21 @@ class _Fit:
 
     def __init__(
         self,
-        model: BraggModel,
-        values: Mapping[str, Tensor],
-        observed: Tensor,
+        frame: Frame,
         start: Solution,
         loss: Loss,
         free: Mapping[str, tuple[float | None, float | None, float | None]],
     ) -> None:
-        spread = torch.full_like(values["mosaic_spread_deg"], start.mosaic_spread_deg)
+        spread = torch.full_like(frame.initial["mosaic_spread_deg"], start.mosaic_spread_deg)
         moved = {"misset_deg": tensor(start.misset_deg), "mosaic_spread_deg": spread, "scale": tensor(start.scale)}
         specs = []
-        for name, value in {**values, **moved}.items():
+        for name, value in {**frame.initial, **moved}.items():
             scale, lower, upper = free.get(name, (1.0, None, None))
-            specs.append(ParameterSpec(name, value.reshape(-1), scale, name in free, lower, upper))
+            parts = tuple(str(i) for i in range(value.numel())) if value.ndim else ()
+            specs.append(ParameterSpec(name, value.reshape(-1), scale, name in free, lower, upper, components=parts))
         self.parameters = Parameters(specs)
-        self.module = RefinementModule(model, self.parameters, loss, observed, LevenbergMarquardt)
+        alone = replace(frame, index=0)
+        self.module = Refinement([alone], self.parameters, [Objective([frame.model], loss)])
         raw = [self.parameters.raw[name] for name in self.parameters.free]
         self.optimizer = LevenbergMarquardt(raw)
         self.module.prepare()

@@ -156,3 +156,16 @@ class BoxPlanes(nn.Module):
             return (basis * coefficients[self.box]).sum(-1)
         box = self.frame[pixels[:, 0], pixels[:, 1]]
         return (self._basis(pixels, box) * coefficients[box]).sum(-1)
+
+    def eliminated(
+        self, columns: Float[Tensor, "m k"], seen: Float[Tensor, "n k"], pixels: Int[Tensor, "m 2"] | None = None
+    ) -> Float[Tensor, "m parts"]:
+        """What the planes leave of the photons of terms, and, as a last column, the planes of the data.
+
+        Args:
+            columns: Photons at the pixels that are wanted.
+            seen: Photons at the pixels that count.
+            pixels: Which are wanted; ``None`` for those that count.
+        """
+        taken = torch.stack([self.fit(column, pixels) for column in seen.unbind(-1)], -1)
+        return torch.cat([columns - taken, self.fit(self.observed, pixels)[:, None]], -1)

@@ -26,8 +26,8 @@ from ..experiment import Beam, Crystal, Experiment, Panel, Scan
 from ..kernels.spots.camera import Absorption, Camera
 from ..kernels.spots.image import spot_image
 from ..kernels.spots.sum import Settings, Spots
+from ..mosaic import SIGMA_PER_SPREAD
 from ..rotations import axis_rotation
-from .mosaic import SIGMA_PER_SPREAD
 
 
 @dataclass(frozen=True)

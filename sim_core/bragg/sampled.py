@@ -15,36 +15,18 @@ from torch import Tensor, nn
 from ..amplitudes import padded_values
 from ..beam import as_waves
 from ..constants import R_E_SQUARED
-from ..experiment import Crystal, Experiment, Scan
+from ..experiment import AmplitudeGrid, Experiment, StructureFactors
 from ..interference import Shape, Square
 from ..kernels.lattice.interpolated_sum import interpolated_sum
 from ..kernels.lattice.lattice_sum import lattice_sum
-from ..kernels.lattice.rays import pixel_rays
+from ..kernels.lattice.rays import PixelRays, pixel_rays
 from ..kernels.lattice.settings import Settings
 from ..kernels.selection import entries, select
+from ..mosaic import DomainSample, orientations
 from ..rays import falloff, in_blocks, point_weights, polarization, subpixel_points
-from ..rotations import axis_rotation
-from .mosaic import DomainSample, domain_rotations
 
 BLOCK = 1 << 18
 """Scattering vectors that are held at a time; the backward pass computes each block again."""
-
-
-def orientations(
-    crystal: Crystal, scan: Scan, domains: DomainSample
-) -> tuple[Float[Tensor, "samples 3 3"], Float[Tensor, "samples"]]:
-    """Rows a, b, c [A] of every block at every spindle position, and their weights.
-
-    The misset acts first, then the spindle, then the misorientation of the block.
-    """
-    spindle = axis_rotation(scan.axis.expand(len(scan.phi), 3), scan.phi)
-    blocks = domain_rotations(domains, crystal.mosaic_spread)[None]
-    if crystal.mosaic_spread.ndim:
-        frames = (spindle @ crystal.rotation)[:, None]
-        blocks = frames @ blocks @ frames.mT
-    turns = blocks @ spindle[:, None]
-    rows = (turns @ crystal.direct.T).mT.flatten(0, 1)
-    return rows, torch.outer(scan.weight, domains.weights).flatten()
 
 
 class SampledBragg(nn.Module):
@@ -56,7 +38,8 @@ class SampledBragg(nn.Module):
         oversample: Sub-pixels along each edge of a pixel; each has its own solid angle and polarisation.
         d_min: Resolution limit [A]; zero for none.
         dtype: Precision of the sum over orientations and of the image; geometry stays in double precision.
-        interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere.
+        interpolate: Tricubic structure factors where all neighbours are in the table; the nearest ones elsewhere. Where
+            the structure factors come with a grid between reflections, that is interpolated anyway.
         kernel: Implementation of the sum over orientations: ``auto``, ``eager`` or ``compiled``.
     """
 
@@ -106,17 +89,21 @@ class SampledBragg(nn.Module):
         scale = R_E_SQUARED * experiment.beam.fluence * self.shape.amplitude(crystal.n_cells)
         count = panel.image_size[0] * panel.image_size[1] if pixels is None else len(pixels)
         settings = self._settings(experiment, count, len(rows))
-        alone = settings.kernel == "compiled" and factors.table.numel() > 0
-        amplitudes = factors.table.flatten() if alone else padded_values(factors)
+        amplitudes = self._between(factors) or _listed(factors, settings)
+
+        def total(rays: Tensor | PixelRays, weights: Tensor) -> Tensor:
+            if isinstance(amplitudes, Tensor):
+                return lattice_sum(rays, rows, weights, parameters, amplitudes, settings)
+            return interpolated_sum(rays, rows, weights, parameters, amplitudes, settings)
+
         if settings.kernel == "compiled" and scale.device.type == "cpu" and not _geometry_varies(experiment):
             rays = pixel_rays(experiment.beam, panel, pixels, self.oversample, self.d_min)
-            if _varies(scale):
-                return (lattice_sum(rays, rows, weights, parameters, amplitudes, settings) * scale).to(self.dtype)
-            return lattice_sum(rays, rows, weights * scale, parameters, amplitudes, settings)
+            return (total(rays, weights) * scale).to(self.dtype) if _varies(scale) else total(rays, weights * scale)
         pixels = panel.all_pixels() if pixels is None else pixels
 
         def block(part: Tensor) -> Tensor:
-            return scale * self._relative(experiment, part, rows, weights, parameters, amplitudes, settings)
+            s, f = self._rays(experiment, part)
+            return scale * (f * total(s, weights).view(f.shape)).flatten(1).sum(-1)
 
         step = max(1, BLOCK // self._points(experiment))
         recompute = torch.is_grad_enabled() and _carries_gradient(experiment)
@@ -131,26 +118,25 @@ class SampledBragg(nn.Module):
         """What the sum needs beside tensors, with the kernel that this call takes."""
         table = experiment.structure_factors
         h, k, l = table.table.shape
-        interpolate = self.interpolate and bool(table.table.numel())
+        between = self._between(table) is not None
         evaluations = pixels * self._points(experiment) * samples
         vary = _varies(table.table) or _varies(table.default)
         device = table.default.device
         needed = entries(_everything(experiment))
-        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, interpolate, vary, needed)
-        default = float(table.default) if kernel == "compiled" else 0.0
+        kernel = select(self.kernel, evaluations, device, self.dtype, self.shape, between, vary, needed)
+        default = float(table.default) if kernel == "compiled" and device.type != "cpu" else 0.0
         return Settings(self.shape, table.h_min, (h, k, l), self.dtype, kernel, default)
 
-    def _relative(
-        self,
-        experiment: Experiment,
-        pixels: Tensor,
-        rows: Tensor,
-        weights: Tensor,
-        parameters: Tensor,
-        amplitudes: Tensor,
-        settings: Settings,
-    ) -> Float[Tensor, "pixels"]:
-        """The double sum of the module's equation, without its leading factor."""
+    def _between(self, factors: StructureFactors) -> AmplitudeGrid | StructureFactors | None:
+        """What is interpolated, if anything is."""
+        if factors.between is not None:
+            return factors.between
+        return factors if self.interpolate and factors.table.numel() else None
+
+    def _rays(
+        self, experiment: Experiment, pixels: Tensor
+    ) -> tuple[Float[Tensor, "rows 3"], Float[Tensor, "pixels layers subpixels sources"]]:
+        """Scattering vectors, and f of the module's equation."""
         beam, panel, table = experiment.beam, experiment.panel, experiment.structure_factors
         points = subpixel_points(panel, pixels, self.oversample)
         flight = points / points.norm(dim=-1, keepdim=True)
@@ -160,12 +146,14 @@ class SampledBragg(nn.Module):
             f = f * falloff(table, scattering)
         if self.d_min > 0:
             f = f * (scattering.norm(dim=-1) <= 1 / self.d_min)
-        s = scattering.flatten(0, -2)
-        if self.interpolate and table.table.numel():
-            y = interpolated_sum(s, rows, weights, parameters, table.table, amplitudes, settings)
-        else:
-            y = lattice_sum(s, rows, weights, parameters, amplitudes, settings)
-        return (f * y.view(f.shape)).flatten(1).sum(-1)
+        return scattering.flatten(0, -2), f
+
+
+def _listed(factors: StructureFactors, settings: Settings) -> Float[Tensor, "reflections"]:
+    """|F| as the kernel wants to have it: with a layer of the default around the box, or with the default behind it."""
+    if settings.kernel == "eager" or factors.table.numel() == 0:
+        return padded_values(factors)
+    return torch.cat([factors.table.flatten(), factors.default.reshape(1)])
 
 
 def _carries_gradient(experiment: Experiment) -> bool:
@@ -176,8 +164,8 @@ def _carries_gradient(experiment: Experiment) -> bool:
 def _everything(experiment: Experiment) -> list[object]:
     """What an experiment's records hold."""
     parts = (experiment.beam, experiment.panel, experiment.crystal, experiment.scan, experiment.structure_factors)
-    sensor = {} if experiment.panel.sensor is None else vars(experiment.panel.sensor)
-    return [*(v for part in parts for v in vars(part).values()), *sensor.values()]
+    optional = (experiment.panel.sensor, experiment.structure_factors.between)
+    return [v for part in (*parts, *filter(None, optional)) for v in vars(part).values()]
 
 
 def _geometry_varies(experiment: Experiment) -> bool:

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from ..scattered_waves import turns
 from .brillouin import Batch, one_row
-from .columns import turns
 from .dynamical_matrix import dynamical_matrix
 from .elastic_network import Contacts, Springs, rigid_body_hessian, scalar_hessian, skew
 from .response import AtBragg, implicit_inverse, quadratic_form, response
 from .sparse_network import sparse_quadratic_form
 from .streaming import streamed
-from .structure import Structure, cell_positions
+from .structure import Placed, cell_positions
 
 WORK = 1 << 22
 """Numbers in the matrices that are worked on at a time."""
@@ -38,7 +38,7 @@ class Bodies(Protocol):
     def entries(self, contacts: Contacts) -> int:
         """Numbers that stand for the dynamical matrix at one wavevector."""
 
-    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "..."]:
+    def couplings(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "..."]:
         """What the dynamical matrix is linear in."""
 
     def quadratic_form(
@@ -52,14 +52,14 @@ class Bodies(Protocol):
         r""":math:`F^\dagger K(k)^{-1} F` of the points of a batch."""
 
     def covariance(
-        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+        self, structure: Placed, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
     ) -> Float[Tensor, "..."]:
         """Covariance of displacements [A^2] summed over wavevectors, uniform shifts left out, for ``mean_square``."""
 
-    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+    def hessian(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """Second derivatives of the energy between the origin cell and each cell."""
 
-    def factors(self, structure: Structure) -> Float[Tensor, "units atoms factors"] | None:
+    def factors(self, structure: Placed) -> Float[Tensor, "units atoms factors"] | None:
         """What scattered waves are multiplied by before they are summed over a unit; ``None``: they are not summed."""
 
     def structure_factors(
@@ -67,10 +67,10 @@ class Bodies(Protocol):
     ) -> Complex[Tensor, "points M"]:
         """Change of the scattered amplitude with each coordinate, over i, from the sums of waves."""
 
-    def mean_square(self, covariance: Float[Tensor, "..."], structure: Structure) -> Float[Tensor, "atoms"]:
+    def mean_square(self, covariance: Float[Tensor, "..."], structure: Placed) -> Float[Tensor, "atoms"]:
         """Mean square displacement of each atom along one direction, averaged over directions and units [A^2]."""
 
-    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+    def mass(self, structure: Placed) -> Float[Tensor, "M M"]:
         """Mass matrix [dalton]."""
 
 
@@ -94,7 +94,7 @@ class RigidUnits:
         """A dense matrix."""
         return (6 * contacts.units) ** 2
 
-    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+    def couplings(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """The Hessian."""
         return self.hessian(structure, contacts, springs)
 
@@ -112,7 +112,7 @@ class RigidUnits:
         return quadratic_form(F, K, known, batch)
 
     def covariance(
-        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+        self, structure: Placed, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
     ) -> Float[Tensor, "M M"]:
         """The whole matrix, from inverses."""
         couplings = self.couplings(structure, contacts, springs)
@@ -128,11 +128,11 @@ class RigidUnits:
             total = total + streamed(part, couplings, some)
         return total
 
-    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+    def hessian(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`rigid_body_hessian`."""
         return rigid_body_hessian(self.lever_arms(cell_positions(structure)), contacts, springs)
 
-    def factors(self, structure: Structure) -> Float[Tensor, "units atoms 4"]:
+    def factors(self, structure: Placed) -> Float[Tensor, "units atoms 4"]:
         """One, and the lever arm."""
         s = self.lever_arms(cell_positions(structure))
         return torch.cat([torch.ones_like(s[..., :1]), s], -1)
@@ -147,14 +147,14 @@ class RigidUnits:
         turn = torch.linalg.cross(parts[:, :, 1:], direction.expand_as(shift), dim=2)
         return torch.view_as_complex(torch.cat([shift, turn], 2)).flatten(1)
 
-    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Structure) -> Float[Tensor, "atoms"]:
+    def mean_square(self, covariance: Float[Tensor, "M M"], structure: Placed) -> Float[Tensor, "atoms"]:
         r""":math:`\tfrac13 \mathrm{tr}\,A_j C A_j^T`, A = (1 | S(s))."""
         s = self.lever_arms(cell_positions(structure))
         a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
         own = covariance.reshape(structure.units, 6, structure.units, 6).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
         return torch.einsum("ujxa,uab,ujxb->j", a, own, a) / (3 * structure.units)
 
-    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+    def mass(self, structure: Placed) -> Float[Tensor, "M M"]:
         """Masses and moments of inertia of the units."""
         s = self.lever_arms(cell_positions(structure))
         a = torch.cat([torch.eye(3, dtype=s.dtype, device=s.device).expand(*s.shape[:-1], 3, 3), skew(s)], -1)
@@ -173,7 +173,7 @@ class SingleAtoms:
         """A sparse matrix."""
         return len(contacts.first) + contacts.units * contacts.atoms
 
-    def couplings(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "pairs"]:
+    def couplings(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "pairs"]:
         """Spring constant of each pair: the Hessian is sparse."""
         return contacts.constants(springs).to(structure.xyz.dtype)
 
@@ -189,7 +189,7 @@ class SingleAtoms:
         return sparse_quadratic_form(F, couplings, contacts, batch, at_bragg)
 
     def covariance(
-        self, structure: Structure, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
+        self, structure: Placed, contacts: Contacts, springs: Springs, kappa: Float[Tensor, "k 3"]
     ) -> Float[Tensor, "M"]:
         """Its diagonal: what each atom answers to a force of its own."""
         couplings = self.couplings(structure, contacts, springs)
@@ -207,11 +207,11 @@ class SingleAtoms:
                 total = total.index_add(0, atoms, streamed(part, couplings, k))
         return total
 
-    def hessian(self, structure: Structure, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
+    def hessian(self, structure: Placed, contacts: Contacts, springs: Springs) -> Float[Tensor, "cells M M"]:
         """See :func:`scalar_hessian`; for small cells."""
         return scalar_hessian(contacts, springs).to(structure.xyz.dtype)
 
-    def factors(self, structure: Structure) -> None:
+    def factors(self, structure: Placed) -> None:
         """Every atom counts by itself."""
         return
 
@@ -222,11 +222,11 @@ class SingleAtoms:
         length = q.square().sum(-1).clamp_min(1e-300).sqrt().to(sums.real.dtype)
         return (sums * length[:, None, None]).flatten(1)
 
-    def mean_square(self, covariance: Float[Tensor, "M"], structure: Structure) -> Float[Tensor, "atoms"]:
+    def mean_square(self, covariance: Float[Tensor, "M"], structure: Placed) -> Float[Tensor, "atoms"]:
         """The variances, averaged over units."""
         return covariance.reshape(structure.units, -1).mean(0)
 
-    def mass(self, structure: Structure) -> Float[Tensor, "M M"]:
+    def mass(self, structure: Placed) -> Float[Tensor, "M M"]:
         """Masses of the atoms."""
         return torch.diag(structure.mass.repeat(structure.units))
 

@@ -17,8 +17,9 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from ..form_factors import FormFactors, form_factor
+from ..scattered_waves import turns
 from .brillouin import RESOLUTION, unique_rows
-from .structure import Structure, cell_positions
+from .structure import Placed, cell_positions
 
 SPARSE = 8
 """A grid of which less than one point in this number is wanted is not worth its products."""
@@ -96,7 +97,7 @@ class Scatterers(NamedTuple):
     metric: Float[Tensor, "3 3"]
 
 
-def sorted_scatterers(structure: Structure, u_iso: Float[Tensor, "atoms"]) -> tuple[Scatterers, Int[Tensor, "atoms"]]:
+def sorted_scatterers(structure: Placed, u_iso: Float[Tensor, "atoms"]) -> tuple[Scatterers, Int[Tensor, "atoms"]]:
     """Atoms of a structure sorted by their kind, and their order.
 
     Args:
@@ -170,11 +171,3 @@ def column_sums(
         sums = torch.view_as_real(left @ right).reshape(*left.shape[:2], -1, 2 * len(levels))
         total = torch.addcmul(total, sums, f.reshape(-1, 1, len(levels)).repeat_interleave(2, -1))
     return torch.view_as_complex(total.unflatten(-1, (-1, 2))).permute(1, 3, 0, 2)
-
-
-def turns(
-    revolutions: Float[Tensor, "*batch"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Cosine and sine of angles in revolutions; whole ones are taken out in double precision."""
-    angle = (2 * torch.pi * (revolutions - torch.round(revolutions.detach()))).to(dtype)
-    return angle.cos(), angle.sin()

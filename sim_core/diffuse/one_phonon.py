@@ -20,7 +20,7 @@ from .columns import Columns, column_sums, enumerate_columns, find_columns, leve
 from .elastic_network import Contacts, Springs
 from .response import AtBragg
 from .streaming import streamed
-from .structure import Structure, cell_positions, miller_indices
+from .structure import Placed, cell_positions, miller_indices
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class OnePhonon:
 
     def __call__(
         self,
-        structure: Structure,
+        structure: Placed,
         springs: Springs,
         q: Float[Tensor, "points 3"],
         wavevectors: Wavevectors | None = None,
@@ -84,7 +84,7 @@ class OnePhonon:
         return torch.cat([intensity for _, intensity in found])[order]
 
     def _free(
-        self, structure: Structure, couplings: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
+        self, structure: Placed, couplings: Tensor, q: Tensor, wavevectors: Wavevectors, u_iso: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Points that have nothing but wavevectors in common, and their intensities."""
         size = max(1, self.batch // (structure.units * structure.atoms))
@@ -101,7 +101,7 @@ class OnePhonon:
 
     def _grid(
         self,
-        structure: Structure,
+        structure: Placed,
         couplings: Tensor,
         q: Tensor,
         wavevectors: Wavevectors,
@@ -142,7 +142,7 @@ class OnePhonon:
         return self.bodies.quadratic_form(F, couplings, self.contacts, batch._replace(kappa=kappa), at_bragg)
 
     def structure_factors(
-        self, structure: Structure, q: Float[Tensor, "points 3"], u_iso: Float[Tensor, "atoms"]
+        self, structure: Placed, q: Float[Tensor, "points 3"], u_iso: Float[Tensor, "atoms"]
     ) -> Complex[Tensor, "points M"]:
         """Coupling of the scattered wave to the displacements."""
         q2 = q.square().sum(-1)
@@ -153,7 +153,7 @@ class OnePhonon:
         return self.bodies.structure_factors(q, sums)
 
 
-def model_u_iso(covariance: Float[Tensor, "..."], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
+def model_u_iso(covariance: Float[Tensor, "..."], structure: Placed, bodies: Bodies) -> Float[Tensor, "atoms"]:
     """Mean square displacements [A^2] that the network predicts, scaled to the mean of ``structure.b_iso``."""
     u = bodies.mean_square(covariance, structure)
     return u * (structure.b_iso.mean() / (8 * torch.pi**2) / u.mean())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .bodies import Bodies, RigidUnits
 from .elastic_network import skew
-from .structure import Structure, cell_positions
+from .structure import Placed, cell_positions
 
 REACH = 1
 """Cells along each axis in which it looks for neighbours."""
@@ -27,7 +27,7 @@ def accumulated(positions: Float[Tensor, "units atoms 3"]) -> Float[Tensor, "uni
     return (positions - positions.mean(1, keepdim=True)).cumsum(1)
 
 
-def packed_by_axes(structure: Structure, operations: Int[Tensor, "units 3 3"]) -> Structure:
+def packed_by_axes(structure: Placed, operations: Int[Tensor, "units 3 3"]) -> Placed:
     """Units whose centre lies outside the box (0, 0, 0)-(a, b, c) moved by the sizes of turned cell diagonals.
 
     Args:
@@ -41,7 +41,7 @@ def packed_by_axes(structure: Structure, operations: Int[Tensor, "units 3 3"]) -
     return replace(structure, translations=structure.translations + shift)
 
 
-def u_iso_of_diagonal(covariance: Float[Tensor, "M M"], structure: Structure, bodies: Bodies) -> Float[Tensor, "atoms"]:
+def u_iso_of_diagonal(covariance: Float[Tensor, "M M"], structure: Placed, bodies: Bodies) -> Float[Tensor, "atoms"]:
     """Sum of the displacements that the diagonal of the covariance, read as one displacement, gives each atom."""
     assert isinstance(bodies, RigidUnits)
     s = bodies.lever_arms(cell_positions(structure))

@@ -1,4 +1,4 @@
-"""The atoms of one asymmetric unit and the operations that fill the cell with copies of it."""
+"""Atoms in the Cartesian frame of atomic models: a along x, b in the xy plane."""
 
 from dataclasses import dataclass, replace
 
@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..experiment import Structure
 from ..form_factors import FormFactors
 
 
 @dataclass(frozen=True)
-class Structure:
-    """A crystal structure; all Cartesian, in Angstrom.
+class Placed:
+    """A crystal structure placed in a cell; all Cartesian, in Angstrom.
 
     Attributes:
         basis: Rows a, b, c of the cell [A].
@@ -26,7 +27,7 @@ class Structure:
 
     basis: Float[Tensor, "3 3"]
     rotations: Float[Tensor, "units 3 3"]
-    translations: Float[Tensor, "M shifts"]
+    translations: Float[Tensor, "units 3"]
     xyz: Float[Tensor, "atoms 3"]
     b_iso: Float[Tensor, "atoms"]
     weight: Float[Tensor, "atoms"]
@@ -44,13 +45,33 @@ class Structure:
         return len(self.xyz)
 
 
-def cell_positions(structure: Structure) -> Float[Tensor, "units atoms 3"]:
+def placed(structure: Structure, basis: Float[Tensor, "3 3"]) -> Placed:
+    """A structure in a cell.
+
+    Args:
+        structure: Fractional coordinates.
+        basis: Rows a, b, c [A], from :func:`sim_core.unit_cell.pdb_basis`.
+    """
+    rotations = basis.T @ structure.rotations.to(basis) @ torch.linalg.inv(basis).T
+    return Placed(
+        basis=basis,
+        rotations=rotations,
+        translations=structure.translations @ basis,
+        xyz=structure.fractional @ basis,
+        b_iso=structure.b_iso,
+        weight=structure.weight,
+        mass=structure.mass,
+        form_factors=structure.form_factors,
+    )
+
+
+def cell_positions(structure: Placed) -> Float[Tensor, "units atoms 3"]:
     """Atoms of every asymmetric unit of the cell [A]: x_a = R_a x + t_a."""
     turned = structure.xyz @ structure.rotations.transpose(-1, -2)
     return turned + structure.translations[:, None]
 
 
-def packed(structure: Structure) -> Structure:
+def packed(structure: Placed) -> Placed:
     """The same crystal with every asymmetric unit moved by lattice vectors until its centre lies in the cell."""
     centres = cell_positions(structure).detach().mean(1)
     outside = torch.floor(centres @ torch.linalg.inv(structure.basis))

@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from ..interference import Shape, Square
+from ..interference import Gaussian, Shape, Square
 
 KERNELS = ("auto", "eager", "compiled")
 """What can be asked for."""
@@ -16,6 +16,9 @@ KERNELS = ("auto", "eager", "compiled")
 WORTHWHILE = 1 << 24
 """Evaluations in one call from which on ``auto`` takes the compiled kernel: below, compiling for the first time costs
 more than it saves. The size alone decides, so that a run takes the same path however often it is repeated."""
+
+BETWEEN = 64
+"""How many evaluations one counts as that fetches all neighbours of a place between reflections."""
 
 WORTHWHILE_SPOTS = 1 << 16
 """The same for the closed form, in Gaussians: pixels times lattice points, terms and steps."""
@@ -54,7 +57,7 @@ def select(
         dtype: Precision of the sum.
         shape: The interference function.
         interpolate: Whether amplitudes are looked up between reflections.
-        amplitudes_vary: Whether amplitudes carry a gradient.
+        amplitudes_vary: Whether amplitudes carry a gradient, which the kernel for a GPU does not have.
         needed: What will be computed, from :func:`entries`.
 
     Raises:
@@ -64,7 +67,7 @@ def select(
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {wanted}")
     reason = _against(wanted, evaluations, device, dtype, shape, interpolate, amplitudes_vary)
     if not reason:
-        reason = _missing("lattice.compiled" if device.type == "cpu" else "lattice.gpu", dtype, needed)
+        reason = _missing("lattice.compiled" if device.type == "cpu" else "lattice.gpu", dtype, needed, interpolate)
     name = "machine code" if device.type == "cpu" else "Triton"
     precision = str(dtype).removeprefix("torch.")
     _say(f"sum over orientations: eager ({reason})" if reason else f"sum over orientations: {name}, {precision}")
@@ -114,34 +117,35 @@ def _against(
     """Why the compiled kernel does not run; empty if it does."""
     if wanted == "eager":
         return "as asked for"
-    if not isinstance(shape, Square):
-        return f"no compiled kernel for the shape {type(shape).__name__.lower()}"
-    if interpolate:
-        return "no compiled kernel between reflections"
-    if amplitudes_vary:
-        return "no compiled kernel for the gradient in structure factors"
+    elsewhere = "" if device.type == "cpu" else f" on {device.type}"
+    if not isinstance(shape, Square) and (elsewhere or not isinstance(shape, Gaussian)):
+        return f"no compiled kernel for the shape {type(shape).__name__.lower()}{elsewhere}"
+    if elsewhere and interpolate:
+        return f"no compiled kernel between reflections{elsewhere}"
+    if elsewhere and amplitudes_vary:
+        return f"no compiled kernel for the gradient in structure factors{elsewhere}"
     if dtype not in (torch.float32, torch.float64):
         return f"no compiled kernel in {dtype}"
-    if wanted == "auto" and evaluations < WORTHWHILE:
+    if wanted == "auto" and evaluations * (BETWEEN if interpolate else 1) < WORTHWHILE:
         return "too small for compiling to pay"
     if device.type != "cpu" and wanted == "auto":
         return f"the compiled kernel has not been measured on {device.type}"
     return ""
 
 
-def _missing(module: str, dtype: torch.dtype, needed: tuple[str, ...]) -> str:
+def _missing(module: str, dtype: torch.dtype, needed: tuple[str, ...], *variant: bool) -> str:
     """What stands in the way of compiling here, for the first of ``needed`` that fails."""
-    return next(filter(None, (_problem(module, dtype, entry) for entry in needed)), "")
+    return next(filter(None, (_problem(module, dtype, entry, *variant) for entry in needed)), "")
 
 
 @cache
-def _problem(module: str, dtype: torch.dtype, entry: str) -> str:
+def _problem(module: str, dtype: torch.dtype, entry: str, *variant: bool) -> str:
     """Why one loop cannot run here; empty if it can."""
     try:
         kernel = import_module(f".{module}", __package__)
     except Exception as error:  # an installation without a compiler, or with a broken one, still works
         return f"{type(error).__name__}: {error}".split("\n")[0]
-    reason: str = kernel.problem(dtype, entry)
+    reason: str = kernel.problem(dtype, entry, *variant)
     return reason
 
 

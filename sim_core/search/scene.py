@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..beam import bandwidth_variance, directions_covariance, mean_wave
 from ..bragg.closed_form import GAUSSIAN, Blocks, reflections
-from ..bragg.mosaic import SIGMA_PER_SPREAD
 from ..constants import R_E_SQUARED
 from ..experiment import Experiment
 from ..kernels.spots.camera import pixel_edges
 from ..kernels.spots.sum import Spots
+from ..mosaic import SIGMA_PER_SPREAD
 from ..rays import falloff, point_weights, polarization
 from ..rotations import axis_rotation
 from ..unit_cell import reciprocal_basis, volume

@@ -15,7 +15,7 @@ from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, grid
 from sim_core.diffuse.elastic_network import Contacts, Springs, find_contacts
 from sim_core.diffuse.reference import REACH, accumulated
-from sim_core.diffuse.structure import Structure, cell_positions
+from sim_core.diffuse.structure import Placed, cell_positions, placed
 
 HERE = Path(__file__).resolve().parents[1] / "golden" / "one_phonon"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "golden" / "one_phonon"
@@ -28,7 +28,7 @@ def f64(value: Any) -> Tensor:
 @dataclass(frozen=True)
 class Case:
     model: CrystalModel
-    structure: Structure
+    structure: Placed
     contacts: Contacts
     bodies: Bodies
     springs: Springs
@@ -43,11 +43,15 @@ def folder(name: str) -> Path:
     return HERE / name if (HERE / name).is_dir() else SHARED / name
 
 
+def structure_of(model: CrystalModel) -> Placed:
+    return placed(build_structure(model), f64(model.basis))
+
+
 def case(name: str, reference: bool = False, reach: int | None = None) -> Case:
     path = folder(name)
     params = json.loads((path / "params.json").read_text())
     model = read_model(path / params["pdb"])
-    structure = build_reference_structure(model) if reference else build_structure(model)
+    structure = build_reference_structure(model) if reference else structure_of(model)
     contacts = find_contacts(
         cell_positions(structure), structure.basis, params.get("gnm_cutoff", 4.0), REACH if reference else reach
     )

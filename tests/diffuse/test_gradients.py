@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from refine.experiment.atoms import build_structure
 from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Wavevectors, separate_wavevectors, unique_wavevectors, zone_grid
 from sim_core.diffuse.columns import find_columns
 from sim_core.diffuse.dynamical_matrix import dynamical_matrix, normal_modes
 from sim_core.diffuse.elastic_network import Springs, find_contacts
 from sim_core.diffuse.one_phonon import OnePhonon, model_u_iso
-from sim_core.diffuse.structure import Structure, cell_positions, scattering_vectors
+from sim_core.diffuse.structure import Placed, cell_positions, scattering_vectors
 
-from .crystals import case, f64
+from .crystals import case, f64, structure_of
 
 POINTS = f64(
     [
@@ -33,7 +32,7 @@ GRID = torch.cartesian_prod(f64([0.5, 1.0]), f64([1.0, -0.5]), f64([0.0, 0.5, -4
 ALL = {"helix_p212121": RigidUnits(), "helix_p31": RigidUnits(), "helix_p1_allatom": SingleAtoms()}
 
 
-def network(name: str) -> tuple[Structure, OnePhonon]:
+def network(name: str) -> tuple[Placed, OnePhonon]:
     one = case(name)
     structure = replace(one.structure, b_iso=one.structure.b_iso + 0.5)
     return structure, OnePhonon(one.contacts, ALL[name], finite_at_bragg=True, bragg_tolerance=1e-3)
@@ -44,7 +43,7 @@ def check(function: object, *inputs: Tensor) -> None:
     assert gradcheck(function, inputs, eps=1e-5, atol=1e-7, rtol=1e-6, fast_mode=False)
 
 
-def few(structure: Structure, simulate: OnePhonon, grid: bool) -> tuple[object, object]:
+def few(structure: Placed, simulate: OnePhonon, grid: bool) -> tuple[object, object]:
     """Relative intensity as a function of the springs, of shifts of four atoms, of their B, and of q."""
     q0 = scattering_vectors(POINTS, structure.basis)
     start = Springs(f64(1.3), f64(0.6))
@@ -157,7 +156,7 @@ def test_masked_points_leave_the_gradient_finite() -> None:
 def test_parts_without_contacts() -> None:
     """With ``finite`` every mode that costs no energy is left out."""
     one = case("helix_p1_floppy")
-    structure = build_structure(one.model)
+    structure = structure_of(one.model)
     contacts = find_contacts(cell_positions(structure), structure.basis, 1.6)
     q = scattering_vectors(POINTS, structure.basis)
     gamma = f64([1.0, 1.0]).requires_grad_()

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refine.build import build
+from refine.build.assemble import NO_SIGMA
 from refine.compose import load
-from refine.diffuse_problem import NO_SIGMA, build_diffuse_problem
 from refine.errors import InputError
 from refine.formats.maps import DiffuseMap, read_map, write_map
-from refine.report.map import refine_map
+from refine.run import refine
 from refine.simulation import simulate
 
 from .crystals import relative
@@ -41,13 +42,14 @@ def observed(truth: DiffuseMap) -> DiffuseMap:
 def test_springs_from_a_map(tmp_path: Path, truth: DiffuseMap, ending: str) -> None:
     path = tmp_path / f"map.{ending}"
     write_map(path, observed(truth))
-    plain = ["diffuse_fit.truth.gamma_intra=null", "diffuse_fit.truth.gamma_inter=null", "diffuse.d_min_A=0"]
-    settings = load("experiment=gamma", *GRID, *plain, f"diffuse_fit.map={path}", "logger=none")
-    problem = build_diffuse_problem(settings)
-    assert len(problem.model.model.q) < 0.4 * len(truth.q_vectors)  # folded
+    plain = ["truth.gamma_intra=null", "truth.gamma_inter=null", "diffuse.d_min_A=0"]
+    settings = load("experiment=gamma", *GRID, *plain, f"data.map={path}", "logger=none")
+    model = build(settings).frames[0].model
+    term = model.terms["diffuse"]
+    assert len(term.twin[term.kept].unique()) < 0.4 * len(truth.q_vectors)  # folded
     used = observed(truth).used()
-    assert len(problem.model.chosen) == used.sum()
-    refine_map(settings, tmp_path / "run")
+    assert len(model.sites) == used.sum()
+    refine(settings, tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["status"] == "converged"
     assert results["diffuse"]["gamma_intra"]["refined"] == pytest.approx(2.0, rel=0.01)
@@ -61,30 +63,31 @@ def test_springs_from_a_map(tmp_path: Path, truth: DiffuseMap, ending: str) -> N
 def test_a_ccp4_map_has_no_uncertainties(tmp_path: Path, truth: DiffuseMap) -> None:
     path = tmp_path / "map.ccp4"
     write_map(path, truth)
-    problem = build_diffuse_problem(load("experiment=gamma", "diffuse.d_min_A=0", f"diffuse_fit.map={path}"))
-    assert NO_SIGMA in problem.notes
-    assert not problem.loss.is_likelihood
-    assert len(problem.model.chosen) == np.isfinite(truth.intensity).sum()
-    assert problem.model.model.points.shape == tuple(truth.map_shape)
+    refinement = build(load("experiment=gamma", "diffuse.d_min_A=0", f"data.map={path}"))
+    model = refinement.frames[0].model
+    assert NO_SIGMA in refinement.notes
+    assert not refinement.loss.is_likelihood
+    assert len(model.sites) == np.isfinite(truth.intensity).sum()
+    assert model.terms["diffuse"].grid.shape == tuple(truth.map_shape)
 
 
 def test_maps_of_another_crystal(tmp_path: Path, truth: DiffuseMap) -> None:
     path = tmp_path / "map.npz"
     write_map(path, replace(truth, q_vectors=truth.q_vectors * 1.01))
-    with pytest.raises(InputError, match=r"diffuse_fit.map: expected the cell of the model"):
-        build_diffuse_problem(load("experiment=gamma", f"diffuse_fit.map={path}"))
+    with pytest.raises(InputError, match=r"data.map: expected the cell of the model"):
+        build(load("experiment=gamma", f"data.map={path}"))
     write_map(path, replace(truth, sampling=truth.sampling + np.array([[0, 1, 0]])))
-    with pytest.raises(InputError, match=r"diffuse_fit.map: expected hkl and map_shape"):
-        build_diffuse_problem(load("experiment=gamma", f"diffuse_fit.map={path}"))
+    with pytest.raises(InputError, match=r"data.map: expected hkl and map_shape"):
+        build(load("experiment=gamma", f"data.map={path}"))
     write_map(path, replace(truth, mask=np.zeros(len(truth.intensity), dtype=bool)))
     with pytest.raises(InputError, match="at least one point"):
-        build_diffuse_problem(load("experiment=gamma", f"diffuse_fit.map={path}"))
+        build(load("experiment=gamma", f"data.map={path}"))
 
 
 def test_resuming_asks_for_the_same_model(tmp_path: Path) -> None:
     small = ["experiment=gamma", *GRID, "logger=none", "trainer.max_steps=1"]
-    refine_map(load(*small), tmp_path)
+    refine(load(*small), tmp_path)
     checkpoint = f"ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}"
     for change, section in (("diffuse.cutoff_A=5", "diffuse"), ("model.keep_waters=true", "model")):
         with pytest.raises(InputError, match=f"checkpoint of the same {section}"):
-            refine_map(load(*small, checkpoint, change), tmp_path / "other")
+            refine(load(*small, checkpoint, change), tmp_path / "other")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
+from refine.build import build
 from refine.compose import load
-from refine.diffuse_problem import build_diffuse_problem
-from refine.parameters.parameters import Parameters, ParameterSpec, declare
+from refine.parameters.parameters import Parameters
 from refine.parameters.restraints import ElasticNetwork
+from refine.parameters.spec import ParameterSpec
 from sim_core.rotations import xyz_rotation
 
 from .crystals import f64
@@ -27,28 +28,24 @@ def test_only_distances_count() -> None:
 
 def test_derivatives() -> None:
     """At the start the curvature is exact; in natural steps, beside a prior."""
-    declare("xyz", tuple(f"{n}_{c}" for n in range(4) for c in "xyz"))
     restraint = ElasticNetwork(X, cutoff=2.0, sigma=0.1)
     prior = (f64([0.5]), f64([0.2]))
+    names = tuple(f"{n}_{c}" for n in range(4) for c in "xyz")
     specs = [
         ParameterSpec("scale", f64([1.0]), scale=2.0, free=True, prior=prior),
-        ParameterSpec("xyz", X.flatten(), scale=0.1, free=True),
+        ParameterSpec("xyz", X.flatten(), scale=0.1, free=True, components=names),
     ]
     parameters = Parameters(specs, {"xyz": restraint})
     vector = parameters.vector()
-
-    def penalty(v: torch.Tensor) -> torch.Tensor:
-        return parameters.penalty(parameters(v))
-
     gradient, curvature = parameters.penalty_derivatives(vector)
-    torch.testing.assert_close(gradient, torch.func.grad(penalty)(vector))
-    torch.testing.assert_close(curvature, torch.func.hessian(penalty)(vector), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient, torch.func.grad(parameters.penalty)(vector))
+    torch.testing.assert_close(curvature, torch.func.hessian(parameters.penalty)(vector), rtol=1e-9, atol=1e-9)
 
 
 def test_the_configuration_switches_it_on(tmp_path: Path) -> None:
-    few = ["experiment=gamma_xyz", "diffuse_fit.points=50"]
-    assert not build_diffuse_problem(load(*few)).parameters.restraints
-    problem = build_diffuse_problem(load(*few, "diffuse_fit.restraint.sigma_A=0.02"))
-    vector = problem.parameters.vector()
-    assert float(problem.parameters.penalty(problem.parameters(vector))) < 1e-18
-    assert float(problem.parameters.penalty(problem.parameters(vector + 0.1))) < 1e-18  # a shift of everything
+    few = ["experiment=gamma_xyz", "diffuse.points=50"]
+    assert not build(load(*few)).refined.restraints
+    parameters = build(load(*few, "parameters.xyz.restraint.sigma_A=0.02")).refined
+    vector = parameters.vector()
+    assert float(parameters.penalty(vector)) < 1e-18
+    assert float(parameters.penalty(vector + 0.1)) < 1e-18  # a shift of everything

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
-from refine.diffuse_problem import build_diffuse_problem
 from refine.errors import InputError
 from refine.formats.images import read_image
 from refine.formats.maps import read_map
@@ -28,7 +27,7 @@ def image(path: Path, *overrides: str) -> np.ndarray:
 def test_the_true_image_is_the_data(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x.{ending}"
     counts = image(path, "simulate.values=truth", "data.adc_offset=10", "data.gain=2")
-    wanted = 2 * build_problem(load(*SMALL)).observation.photons + 10
+    wanted = 2 * build(load(*SMALL)).frames[0].picture.photons + 10
     assert counts.shape == (20, 24)
     assert np.abs(counts - wanted).max() <= (0 if ending == "npy" else 0.5)
     assert counts.max() > 20
@@ -52,7 +51,7 @@ def test_headers_give_the_geometry_back(tmp_path: Path, ending: str) -> None:
     given = ["detector.beam_center_mm=[1.3,0.9]", "scan.phi_start_deg=5", "scan.osc_deg=0.5"]
     image(path, *given)
     header = read_image(path).header
-    settings = build_problem(load(*SMALL, *given)).settings
+    settings = load(*SMALL, *given)
     again = [
         "detector.pixels=null",
         "detector.pixel_size_mm=null",
@@ -60,11 +59,12 @@ def test_headers_give_the_geometry_back(tmp_path: Path, ending: str) -> None:
         "beam.wavelength_A=null",
     ]
     open_fields = [*again, "scan.phi_start_deg=null", "scan.osc_deg=null"]
-    read = build_problem(load(f"data.image={path}", *open_fields)).settings
+    (frame,) = build(load(f"data.image={path}", *open_fields)).frames
+    instrument = frame.model.instrument
     assert header["distance_mm"] == pytest.approx(100)
-    assert read.detector.beam_center_mm == pytest.approx((1.3, 0.9), abs=2e-4)
-    assert (read.detector.pixels, read.scan.osc_deg) == (settings.detector.pixels, 0.5)
-    assert read.beam.wavelength_A == pytest.approx(1.0)
+    assert frame.initial["beam_center_mm"].tolist() == pytest.approx((1.3, 0.9), abs=2e-4)
+    assert (instrument.panel.pixels, instrument.scan.osc_deg) == (settings.detector.pixels, 0.5)
+    assert float(frame.initial["wavelength_A"]) == pytest.approx(1.0)
 
 
 def test_too_bright_pixels_are_saturated(tmp_path: Path) -> None:
@@ -94,15 +94,16 @@ def test_unknown_endings(tmp_path: Path, output: str) -> None:
 @pytest.mark.parametrize("experiment", ["gamma", "gamma_xyz"])
 def test_maps_at_the_experiments_values(tmp_path: Path, experiment: str) -> None:
     path = tmp_path / "map.npz"
-    few = ["diffuse_fit.points=40"]
+    few = ["diffuse.points=40"]
     found = {}
     for values in ("given", "truth", "initial"):
         simulate(load(f"experiment={experiment}", *few, f"simulate.values={values}", f"output={path}"))
         found[values] = read_map(path).intensity
-    problem = build_diffuse_problem(load(f"experiment={experiment}", *few, "diffuse_fit.noise=0"))
-    used = problem.model.model.kept[problem.model.chosen]
-    assert relative(found["truth"][used], problem.observation.observed()) < 1e-12
-    assert relative(found["initial"][used], problem.model(problem.parameters()).detach()) < 1e-12
+    refinement = build(load(f"experiment={experiment}", *few, "data.relative_noise=0"))
+    (frame,) = refinement.frames
+    used = frame.model.sites.index
+    assert relative(found["truth"][used], frame.photons) < 1e-12
+    assert relative(found["initial"][used], refinement().detach()) < 1e-12
     # springs of 1 and 1 are the default of both; initial coordinates may be disturbed
     assert (relative(found["given"], found["initial"]) < 1e-12) == (experiment == "gamma")
     assert relative(found["given"], found["truth"]) > 0.1

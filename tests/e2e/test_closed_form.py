@@ -3,13 +3,10 @@
 import pytest
 import torch
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
-from refine.fit.losses import Poisson
 from refine.fit.optimizers import LevenbergMarquardt
-from refine.fit.refinement import RefinementModule
 from refine.fit.uncertainty import Uncertainty
-from refine.parameters.parameters import labels
 from refine.report.results import standard_uncertainties
 
 STILL = [
@@ -45,9 +42,7 @@ CELLS = {
 
 def refined(*overrides: str) -> tuple[dict[str, float], Uncertainty, dict[str, float]]:
     """Refined values, uncertainties and truth by label."""
-    problem = build_problem(load(*STILL, *overrides))
-    observed = problem.observation.observed()
-    module = RefinementModule(problem.model, problem.parameters, Poisson(), observed, LevenbergMarquardt)
+    module = build(load(*STILL, "loss=poisson", *overrides))
     optimizer = LevenbergMarquardt([module.refined.raw[n] for n in module.refined.free])
     for _ in range(30):
         before = module.refined.vector()
@@ -56,9 +51,9 @@ def refined(*overrides: str) -> tuple[dict[str, float], Uncertainty, dict[str, f
         if float((module.refined.vector() - before).abs().max()) < 1e-5:
             break
     with torch.no_grad():
-        values = module.refined()
-    flat = {k: float(x) for n, v in values.items() for k, x in zip(labels(n), v.reshape(-1), strict=True)}
-    return flat, standard_uncertainties(module), problem.truth
+        values, named = module.refined(), {n: spec.labels for n, spec in module.refined.specs.items()}
+    flat = {k: float(x) for n, v in values.items() for k, x in zip(named[n], v.reshape(-1), strict=True)}
+    return flat, standard_uncertainties(module), module.truth
 
 
 @pytest.mark.parametrize("system", CELLS)

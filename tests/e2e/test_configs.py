@@ -6,9 +6,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from support import REPOSITORY
 
+from refine.build import build
 from refine.compose import CONFIGS, load
 from refine.errors import InputError
-from refine.experiment.header import with_header
+from refine.experiment.header import set_up
 
 EXPERIMENTS = sorted(p.stem for p in (CONFIGS / "experiment").glob("*.yaml"))
 NEEDS = {"image": ["data.image=data/lysozyme/noise_lo.img"]}
@@ -24,16 +25,10 @@ def test_experiment_composes_and_reads_like_a_methods_section(name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_can_be_built(name):
-    from refine.build import build_problem
-    from refine.diffuse_problem import build_diffuse_problem
-
-    settings = load(f"experiment={name}", *NEEDS.get(name, []))
-    if settings.model.path is not None:
-        assert build_diffuse_problem(settings).parameters.free
-        return
-    problem = build_problem(settings)
-    assert problem.parameters.free
-    assert len(problem.model.pixels) == len(problem.observation.observed())
+    refinement = build(load(f"experiment={name}", *NEEDS.get(name, [])))
+    assert refinement.refined.free
+    for frame in refinement.frames:
+        assert len(frame.model.sites) == len(frame.photons)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +92,11 @@ def test_a_beam_centre_comes_from_the_header_or_is_said_to_be_a_default():
         "default of mosflm": {},
     }
     for status, header in cases.items():
-        filled, rows = with_header(settings, {"osc_deg": 0.5, **header})
-        assert rows[-1][0] == "detector.beam_center_mm"
-        assert rows[-1][3] == status
-        assert filled.scan.osc_deg == 0.5
-    filled, _ = with_header(settings, {"beam_fast_slow_mm": (3.3, 3.2)})
-    assert filled.detector.beam_center_mm == pytest.approx((3.15, 3.25))
-    filled, _ = with_header(settings, {"beam_center_mm": [3.0, 3.1]})
-    assert filled.detector.beam_center_mm == (3.0, 3.1)
+        filled = set_up(settings, {"osc_deg": 0.5, **header}, None)
+        assert filled.rows[-1][0] == "detector.beam_center_mm"
+        assert filled.rows[-1][3] == status
+        assert filled.instrument.scan.osc_deg == 0.5
+    filled = set_up(settings, {"beam_fast_slow_mm": (3.3, 3.2)}, None)
+    assert filled.values["beam_center_mm"] == pytest.approx((3.15, 3.25))
+    filled = set_up(settings, {"beam_center_mm": [3.0, 3.1]}, None)
+    assert filled.values["beam_center_mm"] == (3.0, 3.1)

@@ -36,7 +36,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 sys.path.insert(0, "benchmarks")
 from simulator import experiment
 from sim_core.bragg.closed_form import ClosedFormBragg
-from sim_core.bragg.mosaic import random_domains
+from sim_core.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
 for simulator in (SampledBragg(random_domains(2, 1), kernel="compiled"), ClosedFormBragg(kernel="compiled")):
     assert simulator(experiment(16, 1)).isfinite().all()

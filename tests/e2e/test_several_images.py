@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
 from refine.errors import InputError
 from refine.run import refine
@@ -53,14 +53,19 @@ def test_images_of_their_own_are_as_if_alone(tmp_path):
 
 
 def test_linear_parts_of_the_images_do_not_mix():
-    problem = build_problem(load(*WEDGE, THREE, "parameters.background.per_image=false"))
-    values = problem.parameters()
-    parts = problem.model.parts(values)
-    assert parts.shape == (3 * 64 * 64, 4)
-    coefficients = torch.cat([values["scale"], values["background"][None]])
-    torch.testing.assert_close(parts @ coefficients, problem.model(values))
-    owner = torch.arange(3).repeat_interleave(64 * 64)
-    assert bool((parts[:, :3][torch.nn.functional.one_hot(owner) == 0] == 0).all())
+    refinement = build(load(*WEDGE, THREE, "parameters.background.per_image=false"))
+    for frame in refinement.frames:
+        values = refinement.refined(frame=frame.index)
+        parts = frame.model.parts(values)
+        assert parts.shape == (64 * 64, 2)
+        coefficients = torch.stack([values["scale"], values["background"]])
+        torch.testing.assert_close(parts @ coefficients, frame.model(values))
+    slopes = torch.func.jacfwd(refinement)(refinement.refined.vector())[:, refinement.refined.where(["scale"])]
+    assert slopes.shape == (3 * 64 * 64, 3)
+    owner = torch.nn.functional.one_hot(torch.arange(3).repeat_interleave(64 * 64))
+    assert bool((slopes[owner == 0] == 0).all())
+    parts = torch.cat([f.model.parts(refinement.refined(frame=f.index))[:, 0] for f in refinement.frames])
+    torch.testing.assert_close(slopes[owner == 1], parts * refinement.refined.table("scale").repeat_interleave(64 * 64))
 
 
 def test_files_and_their_headers(tmp_path):
@@ -68,9 +73,9 @@ def test_files_and_their_headers(tmp_path):
     simulate(load(*WEDGE, THREE, "simulate.values=truth", f"output={tmp_path / 'wedge.img'}"))
     paths = [str(tmp_path / f"wedge_{i}.img") for i in (1, 2, 3)]
     settings = load(*WEDGE, f"data.image=[{','.join(paths)}]", "truth.misset_deg=null", "schedule=coarse_to_fine")
-    problem = build_problem(settings)
-    assert problem.settings.scan.phi_start_deg == [0.0, 30.0, 60.0]
-    assert [str(p.observation.path) for p in problem.images] == paths
+    frames = build(settings).frames
+    assert [frame.model.instrument.scan.phi_start_deg for frame in frames] == [0.0, 30.0, 60.0]
+    assert [str(frame.observation.path) for frame in frames] == paths
     results = refine(settings, tmp_path / "run")
     for axis, wanted in zip("xyz", (5, 3, -2), strict=True):
         assert results["parameters"][f"misset_deg_{axis}"]["refined"] == pytest.approx(wanted, abs=0.2)
@@ -98,7 +103,7 @@ def test_a_killed_run_goes_on(tmp_path):
 )
 def test_wrong_lists_are_told_in_a_line(overrides, line):
     with pytest.raises(InputError, match=line.replace("[", r"\[")) as error:
-        build_problem(load(*WEDGE, *overrides))
+        build(load(*WEDGE, *overrides))
     assert "\n" not in str(error.value)
 
 
@@ -109,10 +114,10 @@ def test_images_that_disagree_are_told(tmp_path):
     images = f"data.image=[{tmp_path / '1.img'},{tmp_path / '2.img'}]"
     both = [*WEDGE, images, "detector.distance_mm=null", "detector.beam_center_mm=null"]
     with pytest.raises(InputError, match="distance_mm: expected the same for all images"):
-        build_problem(load(*both))
-    problem = build_problem(load(*both, "parameters.distance_mm.per_image=true"))
-    assert problem.parameters()["distance_mm"].tolist() == [100.0, 120.0]
-    assert bool(torch.isfinite(problem.model(problem.parameters())).all())
+        build(load(*both))
+    refinement = build(load(*both, "parameters.distance_mm.per_image=true"))
+    assert refinement.refined.table("distance_mm").tolist() == [[100.0], [120.0]]
+    assert bool(torch.isfinite(refinement()).all())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
@@ -135,18 +140,18 @@ def test_stills_of_different_crystals_in_tensorboard(tmp_path):
 
 
 def test_problems_do_not_know_of_each_other():
-    several = build_problem(load(*WEDGE, THREE))
-    build_problem(load(*WEDGE))
-    assert several.model(several.parameters()).shape == (3 * 64 * 64,)
-    assert several.parameters.free_labels[-3:] == ["scale_1", "scale_2", "scale_3"]
+    several = build(load(*WEDGE, THREE))
+    build(load(*WEDGE))
+    assert several().shape == (3 * 64 * 64,)
+    assert several.refined.free_labels[-3:] == ["scale_1", "scale_2", "scale_3"]
 
 
 def test_a_file_of_one_image_has_no_second(tmp_path):
     simulate(load(*WEDGE, "simulate.values=truth", f"output={tmp_path / 'one.npy'}"))
     with pytest.raises(InputError, match=r"data\.frame: expected 0 for a file of one image, got 1"):
-        build_problem(load(*WEDGE, f"data.image={tmp_path / 'one.npy'}", "data.frame=[0,1]"))
+        build(load(*WEDGE, f"data.image={tmp_path / 'one.npy'}", "data.frame=[0,1]"))
 
 
 def test_too_few_pixels_to_look_around():
-    problem = build_problem(load(*WEDGE, "detector.pixels=[1,1]"))
-    assert problem.search is None or not problem.search["taken"]
+    search = build(load(*WEDGE, "detector.pixels=[1,1]")).frames[0].entries.get("search")
+    assert search is None or not search["taken"]

@@ -13,13 +13,14 @@ import pytest
 import torch
 from support import tensor
 
-from refine.experiment.builders import build_panel
+from refine.experiment.header import default_centre_mm, panel_shape
+from refine.experiment.instrument import PanelShape, build_panel
 from refine.formats.reflections import read_hkl
-from refine.settings.schema import Detector
+from refine.settings.experiment import Detector
 from sim_core import Beam, Crystal, Experiment, Panel, Scan, StructureFactors
-from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.interference import SHAPES, Square
+from sim_core.mosaic import quadrature_domains, random_domains
 
 CASES = [
     "base_mosflm_cubic",
@@ -203,9 +204,7 @@ def test_panel_from_its_convention(name):
         torch.testing.assert_close(ours, tensor(geometry[theirs]), rtol=1e-12, atol=1e-15)
 
 
-def settings(changes: dict, geometry: dict, args: list[str]) -> tuple[Detector, dict[str, torch.Tensor]]:
-    from refine.experiment.builders import default_centre_mm
-
+def settings(changes: dict, geometry: dict, args: list[str]) -> tuple[PanelShape, dict[str, torch.Tensor]]:
     vectors = dict.fromkeys(("fast", "slow", "normal", "beam", "two_theta_axis", "polarization", "spindle"))
     changes = dict(changes)
     close = changes.pop("close_distance", None)
@@ -228,13 +227,14 @@ def settings(changes: dict, geometry: dict, args: list[str]) -> tuple[Detector, 
         | changes
         | {"custom": vectors | changes.get("custom", {})}
     )
-    centre = detector.beam_center_mm or default_centre_mm(detector)
+    shape = panel_shape(detector, detector.pixels, detector.pixel_size_mm, detector.two_theta_deg)
+    centre = detector.beam_center_mm or default_centre_mm(shape, detector.org_px)
     values = {
         "distance_mm": tensor(detector.distance_mm),
         "beam_center_mm": tensor(centre),
         "rotations_deg": tensor(detector.rotations_deg),
     }
-    return detector, values
+    return shape, values
 
 
 def test_reference_reads_the_same_reflections(tmp_path):

@@ -8,10 +8,10 @@ from support import tensor
 
 from sim_core import Experiment, StructureFactors
 from sim_core.background import flat_profile, scatterer_profile, water_photons
-from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.detector import Frame, Mount, origin_about_beam, origin_about_sample, rotated_frame
 from sim_core.interference import SHAPES
+from sim_core.mosaic import quadrature_domains, random_domains
 
 pytestmark = pytest.mark.usefixtures("kernel")
 

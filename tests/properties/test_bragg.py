@@ -8,9 +8,9 @@ import torch
 from support import tensor
 
 from sim_core import Sensor
-from sim_core.bragg.mosaic import DomainSample, quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg, orientations
 from sim_core.interference import SHAPES, Round, Square
+from sim_core.mosaic import DomainSample, quadrature_domains, random_domains
 from sim_core.rotations import axis_rotation
 
 pytestmark = pytest.mark.usefixtures("kernel")

@@ -10,7 +10,6 @@ from support import tensor
 
 from sim_core import Sensor, StructureFactors
 from sim_core.amplitudes import padded_values
-from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.interference import SHAPES, Square
 from sim_core.kernels import selection
@@ -19,6 +18,7 @@ from sim_core.kernels.lattice.lanes import LANES
 from sim_core.kernels.lattice.lattice_sum import lattice_sum
 from sim_core.kernels.lattice.settings import Settings
 from sim_core.kernels.parts import in_parts
+from sim_core.mosaic import random_domains
 
 BOUND = {torch.float64: 1e-11, torch.float32: 2e-5}
 PRECISIONS = list(BOUND)

@@ -10,10 +10,10 @@ from support import tensor
 
 from sim_core import Experiment, Scan, Sensor, StructureFactors
 from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed, parts_needed
-from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.interference import Gaussian, Square
 from sim_core.kernels.spots.sum import flattening, rotation_mean
+from sim_core.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.rotations import axis_rotation
 
 CLOSED = ClosedFormBragg(GAUSSIAN)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from support import tensor
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
 from refine.data.observation import hot_pixels
+from refine.data.sites import Pixels
 from refine.terms.planes import BoxPlanes, box_of_each_pixel, planes
 from sim_core.bragg.prediction import predicted_spots
 
@@ -17,13 +18,14 @@ AT_TRUTH = ["initial.misset_deg=[1.2,-0.7,2.1]", "initial.mosaic_spread_deg=0.35
 
 @pytest.fixture(scope="module")
 def lysozyme():
-    problem = build_problem(load(*LYSOZYME, *AT_TRUTH))
-    return problem, problem.model.experiment(problem.parameters())
+    refinement = build(load(*LYSOZYME, *AT_TRUTH))
+    return refinement, refinement.frames[0].model.experiment(refinement.refined())
 
 
 def test_spots_are_predicted_where_the_simulator_puts_them(lysozyme):
-    problem, experiment = lysozyme
-    image = problem.model.parts(problem.parameters(), experiment.panel.all_pixels())[:, 0].view(512, 512)
+    refinement, experiment = lysozyme
+    pixels = Pixels(experiment.panel.all_pixels())
+    image = refinement.frames[0].model.parts(refinement.refined(), pixels)[:, 0].view(512, 512)
     owner = box_of_each_pixel(experiment, 6, 0.0, 3.5)
     inside = image[torch.from_numpy(owner >= 0)].sum()
     assert float(inside / image.sum()) > 0.995
@@ -35,9 +37,9 @@ def test_spots_are_predicted_where_the_simulator_puts_them(lysozyme):
 
 
 def test_a_rotation_brings_more_spots(lysozyme):
-    problem, experiment = lysozyme
+    refinement, experiment = lysozyme
     turning = load(*LYSOZYME, *AT_TRUTH, "scan.osc_deg=1.0", "scan.phi_steps=2")
-    turned = build_problem(turning).model.experiment(problem.parameters())
+    turned = build(turning).frames[0].model.experiment(refinement.refined())
     assert len(predicted_spots(turned).hkl) > 1.5 * len(predicted_spots(experiment).hkl)
 
 
@@ -102,19 +104,19 @@ def test_hot_pixels_stand_alone():
 
 @pytest.mark.parametrize("background", ["flat", "scatterer", "radial", "planes"])
 def test_every_background_refines(background):
-    problem = build_problem(load(*LYSOZYME, f"simulator.background={background}", "data.pixels=boxes"))
-    parts = problem.model.parts(problem.parameters())
-    values = problem.parameters()
-    assert parts.shape == (len(problem.model.pixels), 1 + values["background"].numel())
+    refinement = build(load(*LYSOZYME, f"simulator.background={background}", "data.pixels=boxes"))
+    (frame,), values = refinement.frames, refinement.refined()
+    parts = frame.model.parts(values)
+    assert parts.shape == (len(frame.model.sites), 1 + values["background"].numel())
     wanted = parts @ torch.cat([tensor([1.0]), values["background"].reshape(-1)])
-    least = problem.model.least
+    least = frame.model.least()
     assert (least is not None) == (background == "planes")
-    torch.testing.assert_close(problem.model(values), wanted if least is None else torch.maximum(wanted, least))
-    assert float((problem.observation.observed() - problem.model(values)).mean().abs()) < 20
+    torch.testing.assert_close(frame.model(values), wanted if least is None else torch.maximum(wanted, least))
+    assert float((frame.photons - frame.model(values)).mean().abs()) < 20
 
 
 def test_boxes_need_spots():
     from refine.errors import InputError
 
     with pytest.raises(InputError, match=r"data.pixels: expected a start that predicts spots"):
-        build_problem(load(*LYSOZYME, "data.pixels=boxes", "data.box_reach=1e-9"))
+        build(load(*LYSOZYME, "data.pixels=boxes", "data.box_reach=1e-9"))

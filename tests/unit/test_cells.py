@@ -6,7 +6,8 @@ from support import tensor
 
 from refine.errors import InputError
 from refine.parameters.cells import cell_ties, system_of
-from refine.parameters.parameters import Parameters, ParameterSpec
+from refine.parameters.parameters import Parameters
+from refine.parameters.spec import ParameterSpec
 
 CELLS = {
     "cubic": ([80, 80, 80, 90, 90, 90], 1),
@@ -42,7 +43,7 @@ def test_tied_edges_have_one_bound_and_one_prior():
     spec = ParameterSpec("cell", cell, 0.5, True, 79.0, 100.0, (cell + 1, torch.full_like(cell, 0.5)), ties)
     parameters = Parameters([spec])
     assert [b.tolist() for b in parameters.bounds()] == [[-2.0], [40.0]]
-    assert float(parameters.penalty(parameters())) == 4.0
+    assert float(parameters.penalty()) == 4.0
 
 
 def test_rhombohedral_and_hexagonal_axes_are_both_trigonal():

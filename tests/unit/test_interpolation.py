@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sim_core import Experiment, StructureFactors
 from sim_core.amplitudes import interpolable, tricubic
-from sim_core.bragg.mosaic import random_domains
 from sim_core.bragg.sampled import SampledBragg
-from sim_core.interference import Gauss, Round, Shape, Square
+from sim_core.interference import Gauss, Gaussian, Round, Shape, Square
+from sim_core.mosaic import random_domains
 
 LOW = torch.tensor([-3, -4, -2])
 
@@ -46,7 +46,8 @@ def test_derivatives_of_the_interpolation() -> None:
     assert torch.autograd.gradcheck(lambda t, h: tricubic(t, LOW, h), (table, hkl), check_forward_ad=True)
 
 
-@pytest.mark.parametrize("shape", [Square(), Round(), Gauss(0.001)])
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("shape", [Square(), Round(), Gauss(0.001), Gaussian()])
 def test_derivatives_of_an_interpolated_image(
     shape: Shape, experiment: Experiment, table: StructureFactors, with_crystal: Callable[..., Experiment]
 ) -> None:

@@ -4,16 +4,16 @@ import pytest
 import torch
 from support import tensor
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
-from sim_core.bragg.mosaic import (
+from sim_core.mosaic import (
     SIGMA_PER_SPREAD,
     domain_rotations,
     normal_domains,
     quadrature_domains,
     random_domains,
 )
-from sim_core.bragg.random_numbers import ran1
+from sim_core.random_numbers import ran1
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_the_best_rule_within_a_budget():
 )
 def test_only_data_from_blocks_are_turned_by_their_mean(simulator, spread, turned):
     crystal = ["crystal.shape=gaussian", "truth.mosaic_domains=25", f"truth.mosaic_spread_deg={spread}"]
-    problem = build_problem(load("experiment=mosaic_misset", *crystal, f"truth.simulator={simulator}"))
-    assert any(problem.mean_rotation_deg["data"]) == turned
+    (frame,) = build(load("experiment=mosaic_misset", *crystal, f"truth.simulator={simulator}")).frames
+    assert any(frame.entries["mean_domain_rotation_deg"]["data"]) == turned

@@ -8,14 +8,18 @@ import pytest
 import torch
 from support import tensor
 
-from refine.build import build_problem
+from refine.build import build
+from refine.build.assemble import stages
+from refine.build.images import ImageBuilder
 from refine.compose import load
-from refine.data.observation import Observation
+from refine.data.frames import sources
+from refine.data.observation import Picture
 from refine.errors import InputError
 from refine.stages.arbitration import Solution
-from refine.stages.search import Found, NothingFoundError, describe, find_orientation, misset_rotation, oriented
-from sim_core.bragg.mosaic import random_domains
+from refine.stages.orientation import Found, NothingFoundError, find_orientation, misset_rotation
+from refine.stages.search import Search, describe
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.mosaic import random_domains
 from sim_core.rotations import xyz_angles, xyz_rotation
 from sim_core.search.grid import TOLERANCE, scores_of
 from sim_core.search.orientations import (
@@ -29,8 +33,8 @@ from sim_core.search.scene import Image
 
 
 def image(n_cells, seed, cell):
-    problem = build_problem(load("experiment=mosaic_misset", f"crystal.n_cells={n_cells}", f"crystal.cell={cell}"))
-    experiment = problem.model.experiment({k: v.detach() for k, v in problem.parameters().items()})
+    refinement = build(load("experiment=mosaic_misset", f"crystal.n_cells={n_cells}", f"crystal.cell={cell}"))
+    experiment = start(refinement)
     generator = torch.Generator().manual_seed(seed)
     q = torch.randn(4, generator=generator).double()
     q = q / q.norm()
@@ -44,8 +48,14 @@ def image(n_cells, seed, cell):
     return experiment, photons, q
 
 
+def start(refinement):
+    """The experiment where a refinement starts."""
+    values = {k: v.detach() for k, v in refinement.refined().items()}
+    return refinement.frames[0].model.experiment(values)
+
+
 def observed(photons):
-    return Observation(photons.numpy(), np.ones((64, 64), dtype=bool), "")
+    return Picture(photons.numpy(), np.ones((64, 64), dtype=bool), "")
 
 
 @pytest.mark.parametrize(
@@ -67,24 +77,23 @@ def test_the_model_of_the_refinement_decides_where_spots_are_narrow_and_few(seed
     cell = [70, 80, 95, 75, 85, 98]
     _, photons, q = image(20, seed, cell)
     overrides = ["experiment=mosaic_misset", "crystal.n_cells=20", f"crystal.cell={cell}"]
-    problem = build_problem(load(*overrides))
-    fixed = {name: value.detach() for name, value in problem.parameters().items()}
-    given = problem.settings.model_copy(
-        update={"initial": problem.settings.initial.model_copy(update={"misset_deg": "search"})}
-    )
-    settings, report = oriented(given, fixed, problem.model, observed(photons))
-    there = matrix_quaternion(xyz_rotation(torch.deg2rad(tensor(settings.initial.misset_deg))))
+    settings = load(*overrides, "initial.misset_deg=search")
+    search = stages(settings)[0]
+    assert isinstance(search, Search)
+    (source,) = sources(settings)
+    frame = replace(ImageBuilder(settings, source).frame(), picture=observed(photons))
+    found = search.oriented(replace(frame, observation=frame.picture.observation()))
+    report = found.entries["search"]
+    there = matrix_quaternion(xyz_rotation(torch.deg2rad(found.initial["misset_deg"])))
     assert math.degrees(float(distance(there, q, q.new_tensor([[1.0, 0.0, 0.0, 0.0]])))) < 0.5
     assert report["best_score"] - report["runner_up_score"] > 20
 
 
 def searched(*overrides):
     """Degrees between the truth and what a search of the small detector finds."""
-    problem = build_problem(
-        load("experiment=mosaic_misset", "data.noise=poisson", "initial.misset_deg=search", *overrides)
-    )
-    settings = problem.settings
-    there, truth = (matrix_quaternion(misset_rotation(s.misset_deg)) for s in (settings.initial, settings.truth))
+    settings = load("experiment=mosaic_misset", "data.noise=poisson", "initial.misset_deg=search", *overrides)
+    found = tuple(build(settings).frames[0].initial["misset_deg"].tolist())
+    there, truth = (matrix_quaternion(misset_rotation(m)) for m in (found, settings.truth.misset_deg))
     return math.degrees(float(distance(there, truth, truth.new_tensor([[1.0, 0.0, 0.0, 0.0]]))))
 
 
@@ -108,27 +117,29 @@ def test_more_reflections_than_are_looked_at_and_a_beam_beside_the_panel(panel):
 
 
 def test_equivalent_orientations_score_alike():
-    problem = build_problem(load("experiment=mosaic_misset", "detector.pixels=[256,256]", "detector.distance_mm=60"))
-    experiment = problem.model.experiment({k: v.detach() for k, v in problem.parameters().items()})
-    photons = torch.from_numpy(problem.observation.photons).double()
-    seen = Image(experiment, photons, torch.from_numpy(problem.observation.used), 0.0).scene()
+    settings = load("experiment=mosaic_misset", "detector.pixels=[256,256]", "detector.distance_mm=60")
+    refinement = build(settings)
+    picture = refinement.frames[0].picture
+    photons = torch.from_numpy(picture.photons).double()
+    seen = Image(start(refinement), photons, torch.from_numpy(picture.used), 0.0).scene()
     assert 1900 < len(seen.reflections.vectors) < 2000  # some were left out, and those in whole sets
-    truth = matrix_quaternion(misset_rotation(problem.settings.truth.misset_deg))
+    truth = matrix_quaternion(misset_rotation(settings.truth.misset_deg))
     scores = scores_of(seen, quaternion_product(truth[None], seen.group), TOLERANCE)
     assert float(scores.max() - scores.min()) < 0.01 * float(scores.abs().max())
 
 
-@pytest.mark.parametrize(("start", "radius"), [("search", 0), ("[0,0,0]", 15)])
-def test_a_search_heeds_bounds(start, radius):
-    given = ["experiment=mosaic_misset", "truth.mosaic_domains=25", f"initial.misset_deg={start}"]
+@pytest.mark.parametrize(("misset", "radius"), [("search", 0), ("[0,0,0]", 15)])
+def test_a_search_heeds_bounds(misset, radius):
+    given = ["experiment=mosaic_misset", "truth.mosaic_domains=25", f"initial.misset_deg={misset}"]
     given += ["parameters.misset_deg.upper=4", f"schedule.capture_deg={radius}", "schedule.when=always"]
-    if start == "search":
+    if misset == "search":
         with pytest.raises(InputError, match="bounds that hold what the search found"):
-            build_problem(load(*given))
+            build(load(*given))
     else:
-        problem = build_problem(load(*given))
-        assert problem.settings.initial.misset_deg == (0.0, 0.0, 0.0)
-        assert describe(problem.search) == "search within 15 deg: nothing found within the bounds, the start stays"
+        (frame,) = build(load(*given)).frames
+        assert frame.initial["misset_deg"].tolist() == [0.0, 0.0, 0.0]
+        said = describe(frame.entries["search"])
+        assert said == "search within 15 deg: nothing found within the bounds, the start stays"
 
 
 def test_solutions_that_become_one_count_once():

@@ -1,12 +1,17 @@
 """The checkpoint that a killed run resumes from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from refine.paths import replacing
+from refine.errors import required
+from refine.fit.refinement import Refinement
+from refine.paths import existing_file, replacing
+from refine.settings.schema import Settings
 
 
 class LastCheckpoint(Checkpoint):
@@ -33,3 +38,37 @@ class LastCheckpoint(Checkpoint):
         if last or (trainer.current_epoch + 1) % self.every == 0:
             with replacing(self.path) as temporary:
                 trainer.save_checkpoint(temporary)
+
+
+def fingerprint(settings: Settings, refinement: Refinement) -> dict[str, str]:
+    """What must be the same for a checkpoint to be continued."""
+    sections = ("crystal", "detector", "beam", "scan", "structure_factors", "simulator", "model", "diffuse")
+    parts: dict[str, Any] = {name: getattr(settings, name).model_dump() for name in (*sections, "parameters")}
+    parts |= {
+        "initial": {n: spec.initial.tolist() for n, spec in refinement.refined.specs.items()},
+        "data": [frame.observation.sha256 for frame in refinement.frames],
+        "schedule": settings.schedule.model_dump(),
+        "loss": settings.loss,
+        "optimizer": settings.optimizer.get("_target_"),
+        "dtype": settings.dtype,
+    }
+    return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
+
+
+def resumable(settings: Settings, refinement: Refinement) -> str | None:
+    """The checkpoint to resume from, after a look that it belongs to this refinement.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if settings.ckpt_path is None:
+        return None
+    path = existing_file(settings.ckpt_path, "ckpt_path")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["refinement"]
+    except Exception:
+        raise required(path, "a checkpoint of a refinement", "another kind of file") from None
+    for name, value in fingerprint(settings, refinement).items():
+        if saved.get(name) != value:
+            raise required("ckpt_path", f"a checkpoint of the same {name}", f"another in {path}")
+    return str(path)

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from refine.fit.refinement import RefinementModule
+from refine.fit.refinement import Refinement
 from refine.paths import replacing
 
 
@@ -30,11 +30,11 @@ class History(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the point that the step started from."""
-        assert isinstance(module, RefinementModule)
+        assert isinstance(module, Refinement)
         self.add(module, len(self.rows), float(outputs["loss"]), outputs["before"])
 
     @torch.no_grad()
-    def add(self, module: RefinementModule, step: int, loss: float, vector: torch.Tensor) -> None:
+    def add(self, module: Refinement, step: int, loss: float, vector: torch.Tensor) -> None:
         """Record a point of the parameters' space."""
         row = {"step": step, "loss": loss, **physical(module, vector), "wall_s": self.wall}
         self.rows.append(row)
@@ -68,11 +68,11 @@ class History(L.Callback):
 
 
 @torch.no_grad()
-def physical(module: RefinementModule, vector: torch.Tensor | None = None) -> dict[str, float]:
+def physical(module: Refinement, vector: torch.Tensor | None = None) -> dict[str, float]:
     """Every scalar parameter by its label, in its unit."""
-    values = module.refined(vector)
+    tables = {name: module.refined.table(name, vector) for name in module.refined.specs}
     return {
-        label: float(number)
-        for name, value in values.items()
-        for label, number in zip(module.refined.specs[name].labels, value.reshape(-1), strict=True)
+        label: number
+        for name, table in tables.items()
+        for label, number in zip(module.refined.specs[name].labels, table.flatten().tolist(), strict=True)
     }

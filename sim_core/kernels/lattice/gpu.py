@@ -273,7 +273,7 @@ def tangents(
     s: Tensor, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings, *changes: Tensor | None
 ) -> Tensor:
     """Change of each row [directions, rows] along directions of scattering vectors, orientations, weights, N."""
-    ds, da, dw, dn, _ = changes
+    ds, da, dw, dn = changes[:4]
     arrays, constants = _common(s, a, w, p, values, settings)
     count = next(len(c) for c in changes if c is not None)
     moves = [
@@ -290,6 +290,6 @@ def tangents(
     return out.to(settings.dtype)
 
 
-def problem(dtype: torch.dtype, entry: str) -> str:
+def problem(dtype: torch.dtype, entry: str, between: bool = False) -> str:
     """Why this implementation cannot run here, whatever is to be computed; empty if it can."""
     return "" if torch.cuda.is_available() else "no CUDA device"

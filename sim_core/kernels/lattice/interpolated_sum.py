@@ -1,11 +1,13 @@
 r"""The sum over orientations with structure factors between the reflections.
 
-.. math:: y_r = \sum_m w_m F^2(h_{rm}) P(x_{rm})
+.. math:: y_r = \sum_m w_m |F|^2(h_{rm}) P(x_{rm})
 
-Beside :func:`sim_core.kernels.lattice.lattice_sum.lattice_sum`, with F a function of the fractional index. Plain tensor
-operations carry the derivatives of F; only the profile's are written out.
+Beside :func:`sim_core.kernels.lattice.lattice_sum.lattice_sum`, with F a function of the fractional index: |F| of the
+reflections around, or complex F on a fine grid. In the eager reference plain tensor operations carry the derivatives of
+F; only the profile's are written out. The compiled kernel has both (:mod:`.cells`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,49 +16,97 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from ...amplitudes import box_limits, interpolable, nearest_reflection, padded_index, tricubic
+from ...amplitudes import (
+    box_limits,
+    intensity_between,
+    interpolable,
+    nearest_reflection,
+    padded_index,
+    padded_values,
+    tricubic,
+)
+from ...experiment import AmplitudeGrid, StructureFactors
 from ...interference import Shape
 from .eager import TILE
-from .settings import Settings
+from .lattice_sum import lattice_sum
+from .rays import PixelRays
+from .settings import Between, Settings
 
 
 def interpolated_sum(
-    scattering: Float[Tensor, "rows 3"],
+    scattering: Float[Tensor, "rows 3"] | PixelRays,
     orientations: Float[Tensor, "samples 3 3"],
     weights: Float[Tensor, "samples"],
     parameters: Float[Tensor, "parameters"],
-    table: Float[Tensor, "h k l"],
-    amplitudes: Float[Tensor, "reflections"],
+    amplitudes: AmplitudeGrid | StructureFactors,
     settings: Settings,
 ) -> Float[Tensor, "rows"]:
-    """Intensity relative to one electron; the nearest reflection counts where a neighbour is not in the table.
+    """Intensity relative to one electron, differentiable in every tensor, forwards and backwards.
 
     Args:
-        scattering: Scattering vectors S = s1 - s0 [1/A].
+        scattering: Scattering vectors S = s1 - s0 [1/A]; or pixels, for the compiled kernel.
         orientations: Rows a, b, c [A] of each orientation of the crystal.
         weights: Weight of each orientation.
         parameters: Parameters of the profile, from :meth:`Shape.parameters`.
-        table: |F| of the indices in the box.
-        amplitudes: The same with a layer of the default, from :func:`padded_values`.
-        settings: Profile, lookup and precision.
-    """
+        amplitudes: F on a fine grid, whose border counts beyond it; or |F| of reflections, the nearest of which counts
+            where one of the 64 around is not in the table.
+        settings: Profile, precision and kernel.
 
-    limits = box_limits(settings.h_min, settings.box)
+    Raises:
+        ValueError: if an axis of the grid has fewer than four points.
+    """
+    if isinstance(amplitudes, AmplitudeGrid) and min(amplitudes.real.shape) < 4:
+        raise ValueError(f"between: expected at least 4 points along each axis, got {tuple(amplitudes.real.shape)}")
+    if settings.kernel == "compiled":
+        return _compiled(scattering, orientations, weights, parameters, amplitudes, settings)
+    assert isinstance(scattering, Tensor)
+    intensity: Callable[[Tensor, Tensor], Tensor]
+    if isinstance(amplitudes, AmplitudeGrid):
+        intensity = lambda h, h0: intensity_between(amplitudes, h)  # noqa: E731
+    else:
+        intensity = _between_reflections(amplitudes)
 
     def tile(s: Tensor) -> Tensor:
         h = s @ orientations.permute(1, 2, 0)
         h0 = nearest_reflection(h.detach())
-        nearest = torch.take(amplitudes, padded_index(h0, *limits))
-        between = tricubic(table, settings.h_min, h)
-        F = torch.where(interpolable(h.detach(), settings.h_min, settings.box), between, nearest)
         profile: Tensor = _Profile.apply((h - h0).to(settings.dtype), parameters.to(settings.dtype), settings.shape)
-        return (profile * F.square().to(settings.dtype)) @ weights.to(settings.dtype)
+        return (profile * intensity(h, h0).to(settings.dtype)) @ weights.to(settings.dtype)
 
     step = max(1, TILE.get(scattering.device.type, TILE["cuda"]) // (3 * len(weights)))
     parts = scattering.split(step) if len(scattering) else (scattering,)
     if torch.is_grad_enabled() and len(parts) > 1:
         return torch.cat([checkpoint(tile, part, use_reentrant=False) for part in parts])
     return torch.cat([tile(part) for part in parts])
+
+
+def _between_reflections(factors: StructureFactors) -> Callable[[Tensor, Tensor], Tensor]:
+    """|F|^2 as a function of fractional and nearest indices."""
+    h, k, l = factors.table.shape
+    limits, padded = box_limits(factors.h_min, (h, k, l)), padded_values(factors)
+
+    def intensity(hkl: Tensor, nearest: Tensor) -> Tensor:
+        there = interpolable(hkl.detach(), factors.h_min, (h, k, l))
+        at_reflection = padded[padded_index(nearest, *limits)]
+        if min(h, k, l) < 4:
+            return at_reflection.square()
+        return torch.where(there, tricubic(factors.table, factors.h_min, hkl), at_reflection).square()
+
+    return intensity
+
+
+def _compiled(
+    s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, amplitudes: AmplitudeGrid | StructureFactors, to: Settings
+) -> Tensor:
+    """The same as machine code."""
+    if isinstance(amplitudes, AmplitudeGrid):
+        between = Between(tuple(amplitudes.low.tolist()), tuple(amplitudes.real.shape), amplitudes.rate, False)
+        real, imaginary = amplitudes.real.flatten(), amplitudes.imaginary.flatten()
+        return lattice_sum(s, a, w, p, real, to._replace(between=between), imaginary)
+    real = torch.cat([amplitudes.table.flatten(), amplitudes.default.reshape(1)])
+    if min(amplitudes.table.shape) < 4:
+        return lattice_sum(s, a, w, p, real, to)
+    between = Between(tuple(amplitudes.h_min.tolist()), tuple(amplitudes.table.shape), (1, 1, 1), True)
+    return lattice_sum(s, a, w, p, real, to._replace(between=between))
 
 
 class _Profile(torch.autograd.Function):

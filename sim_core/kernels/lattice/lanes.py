@@ -20,6 +20,7 @@ kept away from zero on its own.
 import numpy as np
 
 from ..compiling import lane_sum as lanes
+from ..spots.functions import exponential
 
 LANES = 256
 """Pixels or rows that are worked on at a time."""
@@ -34,13 +35,14 @@ SHORT, LONG = 2, LARGEST_POLYNOMIAL // 2 - 1
 """Degrees of the polynomial: up to N = 6, for which values go through it, too, and up to the largest."""
 
 _T = LANES
-F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK, OFFSET, ORIGIN = (
-    k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16, 19, 22)
+F2, VALUE, SLOPE, UPSTREAM, S, CELLS, SUM, BACK, OFFSET, ORIGIN, BY_PARTS = (
+    k * LANES for k in (3, 4, 5, 8, 9, 12, 15, 16, 19, 22, 23)
 )
-WORKSPACE = 23 * LANES
+WORKSPACE = 25 * LANES
 """Where each quantity stands in the workspace; the distances x come first, BACK is the gradient in S.
 
-OFFSET and ORIGIN belong to :func:`sim_core.kernels.lattice.nearest.near`.
+OFFSET and ORIGIN belong to :func:`sim_core.kernels.lattice.nearest.near`, BY_PARTS (derivatives in the real and the
+imaginary part of an amplitude) to :func:`sim_core.kernels.lattice.cells.join_slopes`.
 """
 
 
@@ -184,6 +186,29 @@ def odd_slopes(x, q, dq, sine, cosine, constants, first):
         r12, r02, r01 = r1 * r2, r0 * r2, r0 * r1
         ratio = r0 * r12
         x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = ratio * d0 * r12, ratio * d1 * r02, ratio * d2 * r01
+
+
+@lanes
+def gaussian_values(x, q, turn, first):
+    """exp(-pi sum q x^2)."""
+    q0, q1, q2 = q
+    for i in range(first, first + BLOCK):
+        x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
+        x[VALUE + i] = exponential(-turn * (q0 * x0 * x0 + q1 * x1 * x1 + q2 * x2 * x2))
+
+
+@lanes
+def gaussian_slopes(x, q, turn, first):
+    """Value, slopes in x and in q of the Gaussian."""
+    q0, q1, q2 = q
+    for i in range(first, first + BLOCK):
+        x0, x1, x2 = x[i], x[i + _T], x[i + 2 * _T]
+        y0, y1, y2 = q0 * x0, q1 * x1, q2 * x2
+        value = exponential(-turn * (y0 * x0 + y1 * x1 + y2 * x2))
+        by = -turn * value
+        x[VALUE + i] = value
+        x[SLOPE + i], x[SLOPE + _T + i], x[SLOPE + 2 * _T + i] = (by + by) * y0, (by + by) * y1, (by + by) * y2
+        x[CELLS + i], x[CELLS + _T + i], x[CELLS + 2 * _T + i] = by * x0 * x0, by * x1 * x1, by * x2 * x2
 
 
 @lanes

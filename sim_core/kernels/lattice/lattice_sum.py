@@ -11,6 +11,7 @@ Indices are found in double precision whatever the precision of the sum: the fra
 lose its digits in single precision.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...interference import Gaussian
 from . import eager
 from .rays import PixelRays
 from .settings import Settings
@@ -31,6 +33,7 @@ def lattice_sum(
     parameters: Float[Tensor, "parameters"],
     amplitudes: Float[Tensor, "reflections"],
     settings: Settings,
+    imaginary: Float[Tensor, "points"] | None = None,
 ) -> Float[Tensor, "rows"]:
     """Intensity relative to one electron, differentiable once in every tensor, forwards and backwards.
 
@@ -40,11 +43,15 @@ def lattice_sum(
         orientations: Rows a, b, c [A] of each orientation of the crystal.
         weights: Weight of each orientation.
         parameters: Parameters of the profile, from :meth:`Shape.parameters`.
-        amplitudes: |F| of the reflections: from :func:`padded_values` for the eager kernel, those of the box alone
-            for a compiled one; one number where all are the same.
+        amplitudes: |F| of the reflections: from :func:`padded_values` for the eager kernel, those of the box for a
+            compiled one, and behind them that of all others where it carries a gradient; one number where all are the
+            same; the points of ``settings.between`` where that is given.
         settings: Profile, lookup, precision and kernel.
+        imaginary: Imaginary part of the amplitudes of ``settings.between``.
     """
-    y: Tensor = _LatticeSum.apply(scattering, orientations, weights, parameters, amplitudes, settings)
+    if settings.kernel == "compiled" and isinstance(settings.shape, Gaussian):
+        parameters = parameters.view(3, 3).diagonal()
+    y: Tensor = _LatticeSum.apply(scattering, orientations, weights, parameters, amplitudes, imaginary, settings)
     return y
 
 
@@ -61,10 +68,18 @@ def _kernel(settings: Settings, device: torch.device) -> ModuleType:
     return gpu
 
 
+def _parts(inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The five tensors that all kernels are given, and the imaginary part where there is one."""
+    *tensors, imaginary = inputs
+    return tensors, {} if imaginary is None else {"imaginary": imaginary}
+
+
 class _LatticeSum(torch.autograd.Function):
     @staticmethod
-    def forward(s: Tensor | PixelRays, a: Tensor, w: Tensor, p: Tensor, values: Tensor, settings: Settings) -> Tensor:
-        y: Tensor = _kernel(settings, a.device).forward(s, a, w, p, values, settings)
+    def forward(*inputs: Any) -> Tensor:
+        *given, settings = inputs
+        tensors, rest = _parts(given)
+        y: Tensor = _kernel(settings, tensors[1].device).forward(*tensors, settings, **rest)
         return y
 
     @staticmethod
@@ -81,17 +96,18 @@ class _LatticeSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 6
-        inputs = _inputs(ctx)
+            return (None,) * 7
+        tensors, rest = _parts(_inputs(ctx))
         kernel = _kernel(ctx.settings, grad.device)
-        return (*kernel.backward(*inputs, ctx.settings, grad, ctx.needs_input_grad), None)
+        found = kernel.backward(*tensors, ctx.settings, grad, ctx.needs_input_grad, **rest)
+        return (*found, *[None] * (7 - len(found)))
 
     @staticmethod
     def jvp(ctx: Any, *changes: Tensor | None) -> Tensor:
         inputs = _inputs(ctx)
         if ctx.settings.kernel == "eager":
-            return eager.tangent(*inputs, ctx.settings, *changes[:5])
-        y: Tensor = _Tangents.apply(ctx.settings, *inputs, *changes[:5])
+            return eager.tangent(*inputs[:5], ctx.settings, *changes[:5])
+        y: Tensor = _Tangents.apply(ctx.settings, *inputs, *changes[:6])
         return y
 
     @staticmethod
@@ -109,9 +125,7 @@ class _Tangents(torch.autograd.Function):
 
     @staticmethod
     def forward(settings: Settings, *tensors: Any) -> Tensor:
-        inputs, changes = tensors[:5], [None if c is None else c[None] for c in tensors[5:]]
-        y: Tensor = _kernel(settings, inputs[1].device).tangents(*inputs, settings, *changes)
-        return y[0]
+        return _tangents(settings, tensors[:6], [None if c is None else c[None] for c in tensors[6:]])[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -119,11 +133,17 @@ class _Tangents(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, settings: Settings, *tensors: Any) -> Any:
-        if any(d is not None for d in in_dims[1:6]):
+        if any(d is not None for d in in_dims[1:7]):
             raise NotImplementedError("lattice_sum: a batch of experiments is a loop; only its tangents are batched")
         changes = []
-        for change, dim in zip(tensors[5:], in_dims[6:], strict=True):
+        for change, dim in zip(tensors[6:], in_dims[7:], strict=True):
             if change is not None:
                 change = change.expand(info.batch_size, *change.shape) if dim is None else change.movedim(dim, 0)
             changes.append(change)
-        return _kernel(settings, tensors[1].device).tangents(*tensors[:5], settings, *changes), 0
+        return _tangents(settings, tensors[:6], changes), 0
+
+
+def _tangents(settings: Settings, inputs: Sequence[Any], changes: list[Tensor | None]) -> Tensor:
+    tensors, rest = _parts(inputs)
+    y: Tensor = _kernel(settings, tensors[1].device).tangents(*tensors, settings, *changes, **rest)
+    return y

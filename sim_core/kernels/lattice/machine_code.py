@@ -1,7 +1,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 """Loops over pixels in machine code: the image, its gradient and its tangents, from :mod:`.profiles`.
 
-A record ``Rays`` says where the scattering vectors come from: ``rows`` holds them, or they are computed from pixels
+Amplitudes are those of the nearest reflections, or of a :class:`.cells.Grid` where there is one. A record ``Rays`` says
+where the scattering vectors come from: ``rows`` holds them, or they are computed from pixels
 for each of ``waves`` (a sub-pixel and a plane wave), so that memory is O(pixels).
 """
 
@@ -25,14 +26,14 @@ from .lanes import (
     add_weight_and_cells,
 )
 from .nearest import PLACES, ROWS, SPAN
-from .profiles import constant, differentiate, evaluate, nine, prepare
+from .profiles import add_table, add_table_tangent, constant, differentiate, evaluate, nine, prepare
 from .scattering import FACTOR, fill
 
 _T = LANES
 
 
 @entry
-def image(rays, lattice, profile, start, stop, out):
+def image(rays, lattice, grid, profile, start, stop, out):
     """Write the sum of pixels or rows from ``start`` to ``stop``."""
     s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
@@ -45,7 +46,7 @@ def image(rays, lattice, profile, start, stop, out):
             prepare(rays, profile, wave, s, span, x)
             x[SUM : SUM + _T] = 0
             for m in range(len(lattice.weights)):
-                evaluate(lattice, profile, m, s, span, place, x)
+                evaluate(lattice, grid, profile, m, s, span, place, x)
                 add_values(x, lattice.weights[m])
             for i in range(_T):
                 total[i] += s[FACTOR + i] * x[SUM + i]
@@ -73,8 +74,11 @@ def _add_back(a, weight, x):
 
 
 @entry
-def gradient(rays, lattice, profile, start, stop, upstream, out, back):
-    """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if wanted."""
+def gradient(rays, lattice, grid, profile, start, stop, upstream, out, back, table):
+    """Add to ``out`` [samples, 13] the gradient in orientation, weight and N; write ``back`` [rows, 3] if wanted.
+
+    To ``table`` is added that in the amplitudes, if wanted.
+    """
     s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
     constant(lattice, x)
@@ -90,9 +94,11 @@ def gradient(rays, lattice, profile, start, stop, upstream, out, back):
             for i in range(count):
                 x[UPSTREAM + i] = part[i] * s[FACTOR + i]
             for m in range(len(lattice.weights)):
-                differentiate(lattice, profile, m, s, span, place, x)
+                inside = differentiate(lattice, grid, profile, m, s, span, place, x)
                 add_rotation(x, lattice.weights[m], m, out)
-                if profile.degree == 0:
+                if len(table) > 0:
+                    add_table(lattice, grid, m, inside, place, s, x, count, table)
+                if profile.degree <= 0:
                     add_weight_and_cells(x, lattice.weights[m], m, out)
                 if len(back) > 0:
                     _add_back(nine(lattice.orientations, m), lattice.weights[m], x)
@@ -124,8 +130,11 @@ def _add_other_tangents(x, weight, d_weight, d_n, first, t):
 
 
 @entry
-def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n, out):
-    """Write the change [directions, rows] along each direction of orientations, weights and N."""
+def tangents(rays, lattice, grid, profile, start, stop, d_orientations, d_weights, d_n, changes, moving, out):
+    """Write the change [directions, rows] along each direction of orientations, weights, N, and amplitudes.
+
+    ``moving`` lists the directions in which ``changes`` of amplitudes [directions, points] are not zero.
+    """
     s, span, place = np.zeros(ROWS), np.zeros(SPAN), np.zeros(PLACES, np.int32)
     x = np.zeros(WORKSPACE, lattice.weights.dtype)
     constant(lattice, x)
@@ -141,10 +150,13 @@ def tangents(rays, lattice, profile, start, stop, d_orientations, d_weights, d_n
             _load(s, x)
             t[:] = 0
             for m in range(len(lattice.weights)):
-                differentiate(lattice, profile, m, s, span, place, x)
+                inside = differentiate(lattice, grid, profile, m, s, span, place, x)
+                for j in range(len(moving)):
+                    d = moving[j]
+                    add_table_tangent(lattice, grid, m, inside, place, s, x, changes, d, d * _T, t)
                 for d in range(count):
                     _add_tangent(x, lattice.weights[m], nine(d_orientations[d], m), d * _T, t)
-                    if profile.degree == 0:
+                    if profile.degree <= 0:
                         _add_other_tangents(x, lattice.weights[m], d_weights[d, m], d_n[d], d * _T, t)
             for d in range(count):
                 for i in range(min(_T, stop - begin)):

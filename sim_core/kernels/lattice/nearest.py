@@ -4,15 +4,19 @@
 import numpy as np
 
 from ..compiling import lane_sum as lanes
-from .lanes import BLOCK, F2, LANES, OFFSET, ORIGIN
+from .lanes import BLOCK, F2, LANES, OFFSET, ORIGIN, UPSTREAM, VALUE
 
 _T = LANES
 GROUP = 64
 """Lanes whose distances are found from a common origin."""
 
 _GROUPS = LANES // GROUP
-AMPLITUDE, _MIDDLE, ROWS = 6 * LANES, 7 * LANES, 7 * LANES + 3 * _GROUPS
-"""Where amplitudes stand behind the scattering vectors and pixels, and how many numbers that makes."""
+AMPLITUDE, WITHIN, RATE, _MIDDLE = 6 * LANES, 7 * LANES, 10 * LANES, 13 * LANES
+ROWS = 13 * LANES + 3 * _GROUPS
+"""Where amplitudes stand behind the scattering vectors and pixels, and how many numbers that makes.
+
+WITHIN and RATE belong to :mod:`.cells`: the place in a cell of the grid, and how it moves with the index.
+"""
 
 _OUTSIDE, _ORIGIN, PLACES = LANES, 2 * LANES, 2 * LANES + _GROUPS
 """Where it stands which lanes are outside the box, and where the blocks begin in the table."""
@@ -153,6 +157,30 @@ def square(default, place, s, x):
     for i in range(_T):
         F = default if place[_OUTSIDE + i] else s[AMPLITUDE + i]
         x[F2 + i] = F * F
+
+
+@lanes
+def add_amplitudes(amplitudes, alone, inside, place, s, x, weight, count, table):
+    """Add to ``table`` the gradient in the amplitudes; the last one is that of all reflections outside the box."""
+    last = len(table) - 1
+    for i in range(count):
+        g = 2.0 * weight * x[UPSTREAM + i] * x[VALUE + i]
+        if alone or not (inside or place[_OUTSIDE + i] == 0):
+            table[last] += g * amplitudes[last]
+        else:
+            table[place[i]] += g * s[AMPLITUDE + i]
+
+
+@lanes
+def add_amplitude_tangent(amplitudes, alone, inside, place, s, x, weight, changes, d, first, t):
+    """The change along one direction of the amplitudes."""
+    last = len(amplitudes) - 1
+    for i in range(_T):
+        if alone or not (inside or place[_OUTSIDE + i] == 0):
+            change = amplitudes[last] * changes[d, last]
+        else:
+            change = s[AMPLITUDE + i] * changes[d, place[i]]
+        t[first + i] += 2.0 * weight * x[VALUE + i] * change
 
 
 @lanes

@@ -8,11 +8,14 @@ block by block, so that the processor works on the one while it waits for the ot
 from typing import Any, NamedTuple
 
 from ..compiling import lane_sum as lanes
+from .cells import add_cell_tangent, add_cells, join_slopes, locate, squares
 from .lanes import (
     BLOCK,
     F2,
     LANES,
     SHORT,
+    gaussian_slopes,
+    gaussian_values,
     odd_slopes,
     odd_values,
     polynomial_slopes,
@@ -21,6 +24,8 @@ from .lanes import (
     values,
 )
 from .nearest import (
+    add_amplitude_tangent,
+    add_amplitudes,
     bounds,
     close,
     fetch,
@@ -37,19 +42,20 @@ from .scattering import scatter
 
 _T = LANES
 _Q = SHORT + 3
+GAUSSIAN = -1
+"""What stands for the degree of a Gaussian."""
 
 
 class Lattice(NamedTuple):
-    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box, and of all others.
+    """Orientations [samples, 9], the same and weights in the precision of the sum; |F| of a box.
 
-    Where the box is empty, the one amplitude is that of every reflection.
+    The last amplitude is that of every reflection outside the box, which may be empty.
     """
 
     orientations: Any
     coarse: Any
     weights: Any
     amplitudes: Any
-    default: float
     low: Any
     size: Any
 
@@ -58,7 +64,7 @@ class Profile(NamedTuple):
     """Numbers of cells and constants, all of the precision of the sum.
 
     Attributes:
-        n: N along a, b, c.
+        n: N along a, b, c; of a Gaussian, the factors of x^2.
         sine: Series of sin(pi sqrt z) / sqrt z.
         slope: Its derivative.
         cosine: Series of -8 pi cos(pi sqrt z).
@@ -66,7 +72,7 @@ class Profile(NamedTuple):
         dq: Twice the derivative of that polynomial.
         constants: 2, 4.
         guard: Distance that counts as zero, and one.
-        degree: Largest degree of the polynomials, as they are used; zero for none.
+        degree: Largest degree of the polynomials, as they are used; zero for none, ``GAUSSIAN`` for a Gaussian.
         odd: Whether all N are odd.
         reach: How far from the middle of its group a lane may be (in indices) to be found in the precision of the sum.
         edge: Distance from which on they are found again in double precision, one and zero.
@@ -138,7 +144,7 @@ def _fetch(lattice, place, s, first):
 @lanes
 def _square(lattice, inside, place, s, x):
     if not inside:
-        square(lattice.default, place, s, x)
+        square(lattice.amplitudes[len(lattice.amplitudes) - 1], place, s, x)
     elif lattice.size[0] > 0.0:
         square_within(s, x)
 
@@ -150,18 +156,26 @@ def _values(profile, x, first):
         odd_values(x, (q0[2:_Q], q1[2:_Q], q2[2:_Q]), profile.sine, profile.constants, first)
     elif profile.degree == SHORT:
         polynomial_values(x, (q0[:_Q], q1[:_Q], q2[:_Q]), profile.sine, profile.constants, first)
+    elif profile.degree == GAUSSIAN:
+        gaussian_values(x, profile.n, profile.sine[0], first)
     else:
         values(x, profile.n, profile.sine, profile.guard[0], first)
 
 
 @lanes
-def evaluate(lattice, profile, m, s, span, place, x):
-    """Squared amplitudes and profiles of the lanes at one orientation."""
-    inside = _meet(lattice, profile, m, s, span, place, x)
-    for first in range(0, _T, BLOCK):
-        _fetch(lattice, place, s, first)
-        _values(profile, x, first)
-    _square(lattice, inside, place, s, x)
+def evaluate(lattice, grid, profile, m, s, span, place, x):
+    """Squared amplitudes and profiles of the lanes at one orientation; between reflections where there is a grid."""
+    if grid is None:
+        inside = _meet(lattice, profile, m, s, span, place, x)
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            _values(profile, x, first)
+        _square(lattice, inside, place, s, x)
+    else:
+        locate(s, nine(lattice.orientations, m), grid, place, x)
+        for first in range(0, _T, BLOCK):
+            _values(profile, x, first)
+        squares(grid, place, s, x)
 
 
 @lanes
@@ -176,18 +190,48 @@ def _slopes(profile, x, first):
         polynomial_slopes(x, q, dq, profile.sine, profile.cosine, profile.constants, first)
     elif profile.degree > 0:
         polynomial_slopes(x, profile.q, profile.dq, profile.sine, profile.cosine, profile.constants, first)
+    elif profile.degree == GAUSSIAN:
+        gaussian_slopes(x, profile.n, profile.sine[0], first)
     else:
         slopes(x, profile.n, profile.sine, profile.slope, profile.guard[0], profile.guard[1], first)
 
 
 @lanes
-def differentiate(lattice, profile, m, s, span, place, x):
-    """The same with slopes; the values where a general N needs them."""
-    inside = _meet(lattice, profile, m, s, span, place, x)
-    for first in range(0, _T, BLOCK):
-        _fetch(lattice, place, s, first)
-        _slopes(profile, x, first)
-    _square(lattice, inside, place, s, x)
+def differentiate(lattice, grid, profile, m, s, span, place, x):
+    """The same with slopes, and values where the degree is not above zero; whether all reflections are in the box."""
+    if grid is None:
+        inside = _meet(lattice, profile, m, s, span, place, x)
+        for first in range(0, _T, BLOCK):
+            _fetch(lattice, place, s, first)
+            _slopes(profile, x, first)
+        _square(lattice, inside, place, s, x)
+    else:
+        inside = True
+        locate(s, nine(lattice.orientations, m), grid, place, x)
+        for first in range(0, _T, BLOCK):
+            _slopes(profile, x, first)
+        join_slopes(grid, place, s, x)
+    return inside
+
+
+@lanes
+def add_table(lattice, grid, m, inside, place, s, x, count, table):
+    """Add to ``table`` the gradient in the amplitudes."""
+    if grid is None:
+        alone = lattice.size[0] == 0.0
+        add_amplitudes(lattice.amplitudes, alone, inside, place, s, x, lattice.weights[m], count, table)
+    else:
+        add_cells(grid, place, s, x, lattice.weights[m], count, table)
+
+
+@lanes
+def add_table_tangent(lattice, grid, m, inside, place, s, x, changes, d, first, t):
+    """Add to the lanes of a direction what the ``d``-th change of the amplitudes makes."""
+    if grid is None:
+        alone, weight = lattice.size[0] == 0.0, lattice.weights[m]
+        add_amplitude_tangent(lattice.amplitudes, alone, inside, place, s, x, weight, changes[0], d, first, t)
+    else:
+        add_cell_tangent(grid, place, s, x, lattice.weights[m], changes[0][d], changes[1][d], first, t)
 
 
 @lanes

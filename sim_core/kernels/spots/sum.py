@@ -107,7 +107,7 @@ def _lattice_points(
     for offsets in product(*[((0.0,), (0.0, 1.0), (0.0, 1.0, -1.0))[n - 1] for n in settings.neighbours]):
         h0 = nearest + side * s.new_tensor(offsets)[:, None]
         place = padded_index(h0[:, :, None], low, size)[:, 0] if len(f2) > 1 else None
-        yield h0, f2 if place is None else torch.take(f2, place)
+        yield h0, f2 if place is None else f2[place]
 
 
 def _density(

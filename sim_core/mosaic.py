@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..rotations import axis_rotation
+from .experiment import Crystal, Scan
 from .random_numbers import ran1
+from .rotations import axis_rotation
 
 SIGMA_PER_SPREAD = math.sqrt(math.gamma(1 / 2) * math.gamma(5 / 3) / math.gamma(13 / 6) / 6)
 """Standard deviation of the misorientation about each axis, relative to the mosaic spread: 0.496.
@@ -43,6 +44,23 @@ def domain_rotations(sample: DomainSample, spread: Float[Tensor, "*axes"]) -> Fl
     turned = vectors.square().sum(-1) > 0
     safe = torch.where(turned[:, None], vectors, torch.ones_like(vectors))
     return axis_rotation(safe, torch.where(turned, safe.norm(dim=-1), 0.0))
+
+
+def orientations(
+    crystal: Crystal, scan: Scan, domains: DomainSample
+) -> tuple[Float[Tensor, "samples 3 3"], Float[Tensor, "samples"]]:
+    """Rows a, b, c [A] of every block at every spindle position, and their weights.
+
+    The misset acts first, then the spindle, then the misorientation of the block.
+    """
+    spindle = axis_rotation(scan.axis.expand(len(scan.phi), 3), scan.phi)
+    blocks = domain_rotations(domains, crystal.mosaic_spread)[None]
+    if crystal.mosaic_spread.ndim:
+        frames = (spindle @ crystal.rotation)[:, None]
+        blocks = frames @ blocks @ frames.mT
+    turns = blocks @ spindle[:, None]
+    rows = (turns @ crystal.direct.T).mT.flatten(0, 1)
+    return rows, torch.outer(scan.weight, domains.weights).flatten()
 
 
 def normal_domains(count: int, seed: int) -> DomainSample:
