@@ -28,8 +28,8 @@ from torch import Tensor
 
 from sim_core import Experiment, Scan
 from sim_core.bragg.closed_form import GAUSSIAN, SQUARE, ClosedFormBragg, neighbours_needed, parts_needed
-from sim_core.bragg.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.mosaic import SIGMA_PER_SPREAD, DomainSample, normal_domains, quadrature_domains
 
 BATCHES = 20
 PHI_STEPS = 5

@@ -17,16 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from refine.build import Problem, build_problem
+from refine.build import build
 from refine.compose import load
-from refine.fit.losses import Poisson
 from refine.fit.optimizers import LevenbergMarquardt
-from refine.fit.refinement import RefinementModule
-from refine.parameters.parameters import labels
+from refine.fit.refinement import Refinement
 from refine.report.results import standard_uncertainties
-from sim_core.bragg.mosaic import DomainSample, domain_rotations, normal_domains
 from sim_core.bragg.sampled import SampledBragg
 from sim_core.interference import Gaussian
+from sim_core.mosaic import DomainSample, domain_rotations, normal_domains
 from sim_core.rotations import mean_rotation, xyz_angles, xyz_rotation
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,6 +34,7 @@ SUBPIXELS, FAINTEST = 16, 1e-3
 
 OVERRIDES = (
     "experiment=lysozyme_still",
+    "loss=poisson",
     "simulator=closed_form",
     "crystal.shape=gaussian",
     "crystal.misorientation=normal",
@@ -57,9 +56,9 @@ OVERRIDES = (
 )
 
 
-def replicate(module: RefinementModule, mean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def replicate(module: Refinement, mean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Refined values and esds of one noisy image."""
-    module.observed.copy_(torch.poisson(mean, generator=generator))
+    module.seen[0].photons.copy_(torch.poisson(mean, generator=generator))
     with torch.no_grad():
         for raw in module.refined.raw.values():
             raw.zero_()
@@ -76,35 +75,34 @@ def replicate(module: RefinementModule, mean: Tensor, generator: torch.Generator
     return flat, torch.tensor([esds.get(label, float("nan")) for label in _all_labels(module)], dtype=torch.float64)
 
 
-def _all_labels(module: RefinementModule) -> list[str]:
-    return [label for name in module.refined.free for label in labels(name)]
+def _all_labels(module: Refinement) -> list[str]:
+    return [label for name in module.refined.free for label in module.refined.specs[name].labels]
 
 
-def prepare() -> tuple[Problem, RefinementModule, Tensor]:
-    """The problem, its module and the noise-free image of the truth, in closed form."""
-    problem = build_problem(load(*OVERRIDES))
-    mean = problem.observation.observed().clone()
-    module = RefinementModule(problem.model, problem.parameters, Poisson(), mean.clone(), LevenbergMarquardt)
-    return problem, module, mean
+def prepare() -> tuple[Refinement, Tensor]:
+    """The refinement and the noise-free image of the truth, in closed form."""
+    module = build(load(*OVERRIDES))
+    return module, module.observed.clone()
 
 
 @torch.no_grad()
-def grainy(problem: Problem, mean: Tensor, blocks: DomainSample) -> tuple[Tensor, dict[str, float]]:
+def grainy(module: Refinement, mean: Tensor, blocks: DomainSample) -> tuple[Tensor, dict[str, float]]:
     """The image of blocks instead, and the truth with their mean orientation, which is what is refined.
 
     Sub-pixels must be small: those as wide as the spots make them look narrower by a twelfth of the squared width.
     """
+    specs, model = module.refined.specs, module.frames[0].model
     values = {
-        name: torch.tensor([problem.truth[label] for label in labels(name)], dtype=start.dtype).view_as(start)
-        for name, start in problem.parameters().items()
+        name: torch.tensor([module.truth[label] for label in specs[name].labels], dtype=start.dtype).view_as(start)
+        for name, start in module.refined().items()
     }
-    experiment, smooth = problem.model.experiment(values), problem.model.spots(values)
+    experiment, smooth = model.experiment(values), model.summed(values, model.sites)["scale"][:, 0]
     lit = smooth > FAINTEST
-    spots = SampledBragg(blocks, Gaussian(), SUBPIXELS)(experiment, problem.model.pixels[lit])
+    spots = SampledBragg(blocks, Gaussian(), SUBPIXELS)(experiment, model.sites.index[lit])
     mean = mean.index_put((lit,), mean[lit] - smooth[lit] + spots)
     turn = mean_rotation(domain_rotations(blocks, experiment.crystal.mosaic_spread), blocks.weights)
     angles = torch.rad2deg(xyz_angles(turn @ xyz_rotation(experiment.crystal.misset))).tolist()
-    return mean, problem.truth | {f"misset_deg_{axis}": angle for axis, angle in zip("xyz", angles, strict=True)}
+    return mean, module.truth | {f"misset_deg_{axis}": angle for axis, angle in zip("xyz", angles, strict=True)}
 
 
 def main() -> None:
@@ -116,10 +114,10 @@ def main() -> None:
     args = parser.parse_args()
     count = 20 if args.quick else args.replicates
     start = time.perf_counter()
-    problem, module, mean = prepare()
-    expected = problem.truth
+    module, mean = prepare()
+    expected = module.truth
     if args.domains:
-        mean, expected = grainy(problem, mean, normal_domains(args.domains, args.set))
+        mean, expected = grainy(module, mean, normal_domains(args.domains, args.set))
     generator = torch.Generator().manual_seed(20251119)
     pairs = [replicate(module, mean, generator) for _ in range(count)]
     values, esds = (torch.stack(part) for part in zip(*pairs, strict=True))

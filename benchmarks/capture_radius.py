@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
 from refine.run import refine
 from sim_core.rotations import axis_rotation, xyz_angles, xyz_rotation
@@ -44,7 +44,7 @@ CASES = (
 def small(n_cells: int, *more: str) -> list[str]:
     """The seed detector with 100 photons in the brightest pixel."""
     base = [SEED, f"crystal.n_cells={n_cells}", "truth.mosaic_domains=2000", *more]
-    photons = build_problem(load(*base, "beam.fluence=1e28")).observation.photons
+    photons = build(load(*base, "beam.fluence=1e28")).frames[0].picture.photons
     return [*base, f"beam.fluence={1e28 * 100 / photons.max():.8g}", "data.noise=poisson"]
 
 

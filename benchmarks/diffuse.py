@@ -24,15 +24,15 @@ from sim_core.diffuse.bodies import Bodies, RigidUnits, SingleAtoms
 from sim_core.diffuse.brillouin import Sampling, fold, grid, unique_wavevectors
 from sim_core.diffuse.elastic_network import Springs, find_contacts
 from sim_core.diffuse.one_phonon import OnePhonon
-from sim_core.diffuse.structure import Structure, cell_positions, packed, scattering_vectors
+from sim_core.diffuse.structure import Placed, cell_positions, packed, placed, scattering_vectors
 
 MODEL = Path(__file__).parents[1] / "tests/golden/one_phonon/helix_p212121/helix_p212121.pdb"
 
 
-def crystal(atoms: int) -> tuple[Structure, torch.Tensor]:
+def crystal(atoms: int) -> tuple[Placed, torch.Tensor]:
     """The helix repeated along b and c of a cell that grows with it, and the rotations of the space group."""
     model = read_model(MODEL)
-    one = build_structure(model)
+    one = placed(build_structure(model), torch.from_numpy(model.basis))
     copies = max(1, round(atoms / (one.units * one.atoms)))
     along_b = max(1, round(copies**0.5))
     along_c = -(-copies // along_b)

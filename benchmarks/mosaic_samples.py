@@ -7,22 +7,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
 from sim_core import Experiment
-from sim_core.bragg.mosaic import quadrature_domains, random_domains
 from sim_core.bragg.sampled import SampledBragg
+from sim_core.mosaic import quadrature_domains, random_domains
 
 
 def experiments() -> dict[str, Experiment]:
     found = {}
     for name in ("mosaic_misset", "lysozyme_still"):
-        problem = build_problem(load(f"experiment={name}"))
-        values = problem.parameters()
+        refinement = build(load(f"experiment={name}"))
+        values = {n: v.detach() for n, v in refinement.refined().items()}
         values |= {
             k: torch.tensor(v).double() for k, v in (("misset_deg", [1.2, -0.7, 2.1]), ("mosaic_spread_deg", 0.5))
         }
-        found[name] = problem.model.experiment(values)
+        found[name] = refinement.frames[0].model.experiment(values)
     return found
 
 

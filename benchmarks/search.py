@@ -20,9 +20,9 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 
-from refine.build import build_problem
+from refine.build import build
 from refine.compose import load
-from refine.stages.search import NothingFoundError, misset_rotation
+from refine.stages.orientation import NothingFoundError, misset_rotation
 from sim_core.search.orientations import distance, matrix_quaternion
 
 TABLE = Path(__file__).parent / "results" / "search.json"
@@ -69,13 +69,12 @@ def error_deg(image: Image) -> tuple[float, float]:
     """Angle to the truth, infinite where nothing was found, and the seconds of the search."""
     settings = load(*image, "initial.misset_deg=search")
     try:
-        problem = build_problem(settings)
+        (frame,) = build(settings).frames
     except NothingFoundError as nothing:
         return math.inf, nothing.search["wall_s"]
-    found, truth = problem.settings.initial.misset_deg, settings.truth.misset_deg
+    found, truth = tuple(frame.initial["misset_deg"].tolist()), settings.truth.misset_deg
     one, other = (matrix_quaternion(misset_rotation(m)) for m in (found, truth))
-    assert problem.search is not None
-    return math.degrees(distance(one[None], other, IDENTITY)[0]), problem.search["wall_s"]
+    return math.degrees(distance(one[None], other, IDENTITY)[0]), frame.entries["search"]["wall_s"]
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 Prints wall nanoseconds for each evaluation (pixel x spindle position x block), medians, and how the cost grows with
 pixels, blocks and threads. Every row comes from a process of its own, which also gives its peak memory. With
-``NANOBRAGG_C`` set to a binary of the reference program that is timed beside them. Ends with the closed form's table,
-from ``closed_form.py``. ``--quick`` takes small images.
+``NANOBRAGG_C`` set to a binary of the reference program that is timed beside them. Ends with the tables of
+``between.py`` (amplitudes between reflections) and ``closed_form.py``. ``--quick`` takes small images.
 """
 
 import argparse
@@ -66,9 +66,9 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
     import torch
 
-    from sim_core.bragg.mosaic import random_domains
     from sim_core.bragg.sampled import SampledBragg
     from sim_core.interference import Square
+    from sim_core.mosaic import random_domains
 
     if task["kernel"] == "torch.compile":
         Square.profile = torch.compile(Square.profile)  # type: ignore[method-assign]
@@ -214,8 +214,9 @@ def main() -> None:
     target = Path(__file__).parent / "results" / f"{name}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
-    closed_form = [sys.executable, str(Path(__file__).with_name("closed_form.py")), *["--quick"] * choice.quick]
-    sys.exit(subprocess.run(closed_form, env=os.environ | {"PYTHONPATH": _path()}).returncode)
+    for other in ("between.py", "closed_form.py"):
+        command = [sys.executable, str(Path(__file__).with_name(other)), *["--quick"] * choice.quick]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": _path()}, check=True)
 
 
 if __name__ == "__main__":
