@@ -82,6 +82,7 @@ def _fitted(
         write_results(folder / "results.json", summary(settings, refinement, history, "failed", reason))
         raise RefinementError(reason) from error
     refinement.to("cpu" if not torch.cuda.is_available() else refinement.device)
+    refinement.current.fill_(len(refinement.objectives) - 1)  # what is reported is the likelihood's
     refinement.prepare()
     vector = refinement.refined.vector()
     history.add(refinement, len(history.rows), float(refinement.loss_at(vector)), vector)

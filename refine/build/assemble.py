@@ -81,7 +81,8 @@ def stages(settings: Settings) -> list[Stage]:
     """What is done to images before the fit, in this order."""
     data, d_min = settings.data, settings.simulator.d_min_A
     misset, background = settings.parameters.misset_deg, settings.parameters.background
-    known = settings.initial.background != "estimate" and not background.free
+    planes = settings.simulator.background == "planes"
+    known = settings.initial.background != "estimate" and not background.free and not planes
     search = Search(
         schedule=settings.schedule,
         shared=not misset.per_image,
@@ -93,7 +94,6 @@ def stages(settings: Settings) -> list[Stage]:
         differentiable=settings.crystal.shape != "tophat",
     )
     found: list[Stage] = [search]
-    planes = settings.simulator.background == "planes"
     if planes or data.pixels == "boxes":
         found.append(Boxes(data.box_px, data.box_reach, d_min, planes))
     return [*found, Estimate()]

@@ -185,7 +185,7 @@ class ImageBuilder:
         at_pixel, sampled = settings.structure_factors.at == "pixel", self.kind(of_truth) == "sampled"
         if at_pixel and not sampled:
             raise required("structure_factors.at", "reflection for the closed form", "pixel")
-        widest = float(self.domains(of_truth).angles.abs().max()) if sampled else SIGMAS
+        widest = max(float(self.domains(of_truth).angles.abs().max()), SIGMAS)
         amplitudes = AtomAmplitudes(at_pixel, settings.simulator.d_min_A, widest, self.solvent)
         nothing = StructureFactors.constant(tensor(0.0))
         return Sample(self.orientation, nothing, has_b_iso, self.atoms, amplitudes)

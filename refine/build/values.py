@@ -34,6 +34,9 @@ def parameter_names(settings: Settings, atoms: Atoms | None) -> list[str]:
     names = [n for n in GIVEN if n not in (*SPRINGS, *ICE)] if not settings.of_a_map else ["scale"]
     names += [*SPRINGS] * (atoms is not None and springs) + [*ICE] * settings.simulator.ice
     names += [name for name, wanted in used.items() if atoms is not None and wanted]
+    for name in ("xyz", "b_atoms"):
+        if getattr(settings.parameters, name).per_image:
+            raise required(f"parameters.{name}.per_image", "false: all images are of the same atoms", "true")
     for name in DECLARED:
         idle = settings.of_a_map and name in ("misset_deg", "mosaic_spread_deg")
         if getattr(settings.parameters, name).free and name not in names and not idle:

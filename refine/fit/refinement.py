@@ -202,7 +202,7 @@ class Refinement(L.LightningModule):
         low = torch.maximum(limits[0], now * FALL)
         first = torch.cat([t.flatten() for t in tables.values()])
         moves = torch.cat([torch.full_like(t, n in self.linear, dtype=torch.bool).flatten() for n, t in tables.items()])
-        first = torch.minimum(torch.maximum(first, low), limits[1])
+        first = torch.where(moves, torch.minimum(torch.maximum(first, low), limits[1]), first)
         best, loss = linear_fit(blocks, first, (low, limits[1]), moves, self.objective.loss)
         found = {n: best[places[n]] for n in self.linear}
         settled = self.refined.replaced(vector, found)
