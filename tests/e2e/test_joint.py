@@ -36,6 +36,7 @@ SMALL = [
     "truth.mosaic_domains=7",
     "truth.misset_deg=[8,-5,13]",
     "loss.proportional=0.0",
+    "scale_esds=false",
     "simulator.d_min_A=2.5",
     "schedule.capture_deg=0",
     "logger=none",
